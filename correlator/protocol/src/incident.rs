@@ -1,0 +1,164 @@
+//! The record a person or a SIEM reads. Field names follow ECS 8 where ECS has one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::{Ancestor, Decision, Strength, Transport};
+use crate::verdict::Proof;
+use crate::{IncidentId, RequestId, Sequence};
+
+/// One incident: a request (or a few that it could have been) and what its lineage did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Incident {
+    /// RFC 3339, UTC, of the first kernel decision. Filled by whoever owns a wall clock.
+    #[serde(rename = "@timestamp")]
+    pub timestamp: String,
+    /// Public name.
+    pub id: IncidentId,
+    /// Starts at 1; a later record of the same incident replaces the earlier one.
+    pub revision: u32,
+    /// What Clew did about it, strongest measure first.
+    pub action: IncidentAction,
+    /// What the attribution rests on.
+    pub proof: Proof,
+    /// For `content`: the bytes that matched, lossy UTF-8, at most 128 bytes.
+    pub evidence: Option<String>,
+    /// The request; none when there are several candidates.
+    pub request: Option<IncidentRequest>,
+    /// All requests it could have been, when `request` is none. At most 32.
+    pub candidates: Vec<IncidentRequest>,
+    /// What the lineage did, in order. At most 64; `steps_cut` counts the rest.
+    pub steps: Vec<Step>,
+    /// Steps beyond the bound.
+    pub steps_cut: u32,
+    /// Ban, if there is one.
+    pub ban: Option<BanRecord>,
+    /// Times, milliseconds.
+    pub timing: Timing,
+}
+
+/// The strongest measure taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentAction {
+    /// Nothing was stopped (mode `observe` or `learn`).
+    Observed,
+    /// A program was killed or a connection denied; no request could be named.
+    Stopped,
+    /// Stopped, and the request was cancelled.
+    Cancelled,
+    /// Stopped, cancelled, and the source banned.
+    Banned,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IncidentRequest {
+    /// Public name.
+    pub id: RequestId,
+    /// The attempt.
+    pub sequence: Sequence,
+    /// `source.ip`.
+    pub source_ip: IpAddr,
+    /// `source.port`.
+    pub source_port: u16,
+    /// `http.request.method`.
+    pub method: String,
+    /// `url.original`.
+    pub target: String,
+    /// `Host` or `:authority`.
+    pub authority: String,
+    /// Name of the configured service.
+    pub service: String,
+    /// `destination`: where the attempt went.
+    pub upstream: SocketAddr,
+    /// Status the client got, if any.
+    pub status: Option<u16>,
+    /// Response body bytes of the backend that the client was sent.
+    pub relayed_body_bytes: Option<u64>,
+}
+
+/// One thing the lineage did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Step {
+    /// Milliseconds after the request's head was read (negative never occurs; 0 when unknown).
+    pub at_ms: f64,
+    /// What the kernel did.
+    pub decision: Decision,
+    /// How the task carried the request.
+    pub strength: Strength,
+    /// What it was.
+    #[serde(flatten)]
+    pub what: StepKind,
+}
+
+/// Kinds of step.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepKind {
+    /// A program start.
+    Exec(Box<ExecStep>),
+    /// An outbound flow.
+    Connect {
+        /// `process.pid`.
+        pid: u32,
+        /// `process.thread.id`.
+        tid: u32,
+        /// `process.name`.
+        comm: String,
+        /// `destination`.
+        target: SocketAddr,
+        /// `network.transport`.
+        transport: Transport,
+    },
+}
+
+/// `process.*` of a program start. Byte strings are shown as lossy UTF-8.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecStep {
+    /// `process.pid`.
+    pub pid: u32,
+    /// `process.executable`.
+    pub executable: String,
+    /// What the caller asked for.
+    pub filename: String,
+    /// `process.args`.
+    pub args: Vec<String>,
+    /// `process.env_vars`.
+    pub env_vars: Vec<String>,
+    /// `process.working_directory`.
+    pub working_directory: String,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// `file.inode`.
+    pub inode: Option<u64>,
+    /// Parents, nearest first.
+    pub ancestry: Vec<Ancestor>,
+    /// cgroup v2 id.
+    pub cgroup_id: u64,
+    /// `container.id`.
+    pub container_id: Option<String>,
+    /// Some of the above is cut.
+    pub truncated: bool,
+}
+
+/// A ban as the record shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BanRecord {
+    /// Whom.
+    pub address: IpAddr,
+    /// For how long, seconds.
+    pub seconds: u64,
+}
+
+/// How fast, in milliseconds from the kernel's first decision.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Timing {
+    /// Until the proxy stopped relaying.
+    pub exec_to_cancel_ms: Option<f64>,
+    /// Until the ban was in force.
+    pub exec_to_ban_ms: Option<f64>,
+}

@@ -1,0 +1,85 @@
+//! What the proxy tells the correlator about requests.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Moment, RequestId, Sequence};
+
+/// Most bytes of decoded input kept per request, head and body together; the rest is cut.
+///
+/// Content proof compares kernel events with these bytes; 16 KiB covers a full head and the
+/// start of any form or JSON body, and bounds what a flood of requests can make us remember.
+pub const INPUT_LIMIT_BYTES: usize = 16 * 1024;
+
+/// One message from the proxy, in the order things happened to one request.
+#[derive(Debug)]
+pub enum ProxyRecord {
+    /// An upstream attempt is about to be written; sent before the first byte goes upstream.
+    Started(Box<RequestStarted>),
+    /// More decoded input (body bytes) of an attempt that has started.
+    Input {
+        /// The attempt.
+        sequence: Sequence,
+        /// Decoded bytes, at most [`INPUT_LIMIT_BYTES`] over the life of the request.
+        bytes: Box<[u8]>,
+    },
+    /// The proxy is done with the attempt.
+    Ended(RequestEnded),
+}
+
+/// Head of one upstream attempt.
+#[derive(Debug)]
+pub struct RequestStarted {
+    /// The attempt's name in the kernel.
+    pub sequence: Sequence,
+    /// The request's public name.
+    pub id: RequestId,
+    /// When the request head had been read.
+    pub at: Moment,
+    /// Who sent it.
+    pub client: Client,
+    /// Method (RFC 9110 §9).
+    pub method: Box<str>,
+    /// Request target as received, lossy UTF-8, at most 2 KiB.
+    pub target: Box<str>,
+    /// `Host` or `:authority`, at most 255 bytes.
+    pub authority: Box<str>,
+    /// Name of the configured service.
+    pub service: Box<str>,
+    /// Where the attempt goes.
+    pub upstream: SocketAddr,
+    /// Every input a client controls, one after the other, each ended by a newline:
+    /// the target raw and percent-decoded, and each header value raw and percent-decoded where
+    /// that differs. At most [`INPUT_LIMIT_BYTES`].
+    pub inputs: Box<[u8]>,
+}
+
+/// The sender of a request, as far as a ban is concerned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Source address: of the socket, or what a trusted hop forwarded.
+    pub address: IpAddr,
+    /// Source port of the socket that reached the proxy.
+    pub port: u16,
+    /// The configuration says that many people share this address (NAT).
+    pub shared: bool,
+    /// Another site sent the browser here (`Sec-Fetch-Site: cross-site`, or a `Referer` whose
+    /// authority is not the request's): the sender may be the victim.
+    pub cross_site: bool,
+}
+
+/// How one upstream attempt ended.
+#[derive(Clone, Debug)]
+pub struct RequestEnded {
+    /// The attempt.
+    pub sequence: Sequence,
+    /// When the proxy was done with it.
+    pub at: Moment,
+    /// Status sent to the client; none when the connection was cut before a status.
+    pub status: Option<u16>,
+    /// Response body bytes that came from the backend and were handed to the client.
+    pub relayed_body_bytes: u64,
+    /// When the proxy stopped relaying because of a verdict, if it did.
+    pub cancelled_at: Option<Moment>,
+}
