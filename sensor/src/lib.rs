@@ -1,0 +1,26 @@
+//! Loads Clew's BPF programs, tells them what to stop, and decodes what they report.
+//!
+//! The only crate that names aya. [`Sensor::load`] needs root or `CAP_BPF`, `CAP_PERFMON`,
+//! `CAP_NET_ADMIN`, `CAP_SYS_RESOURCE` and `CAP_SYS_ADMIN` (to mount); once it has returned,
+//! everything works through open descriptors and no capability is needed any more (Linux 5.19:
+//! `bpf(2)` asks for rights only to create maps and load programs).
+//!
+//! Minimum kernel: 6.3, for the tracepoints `sock_recv_length` and `sk_data_ready`.
+
+mod attach;
+mod btf;
+mod cgroup;
+mod decode;
+pub mod doctor;
+mod file;
+mod maps;
+mod pin;
+mod policy;
+mod sensor;
+pub mod statistics;
+
+pub use decode::DecodeError;
+pub use file::file_key;
+pub use pin::{clean, leftovers};
+pub use policy::{ConnectRule, ExecRule, Mode, Policy};
+pub use sensor::{Config, Counters, LoadError, Sensor, Service};

@@ -1,1 +1,56 @@
+//! Records, map keys and settings shared by the BPF programs and their loader.
+//!
+//! Everything here is `#[repr(C)]`, of fixed size, without implicit padding, and checked at
+//! compile time. Records start with a [`Header`]; `sensor/src/decode.rs` is the only reader.
 #![no_std]
+
+pub mod policy;
+pub mod record;
+pub mod settings;
+pub mod siphash;
+
+/// Grows with every change of layout; a loader refuses records and pinned maps of another one.
+pub const ABI_VERSION: u16 = 1;
+
+/// Name of the header line that carries the token, as the kernel looks for it: a line feed, the
+/// name in lower case, colon, space.
+pub const TOKEN_LINE: &[u8; 15] = b"\nx-clew-token: ";
+
+/// Hex digits of a token.
+pub const TOKEN_DIGITS: usize = 32;
+
+/// Slots of the replay table; a power of two.
+///
+/// A token is accepted when its sequence is larger than what its slot holds, so it stays valid
+/// until this many newer requests have been accepted: 26 s at 10,000 requests a second.
+pub const REPLAY_SLOTS: usize = 1 << 18;
+
+/// Requests a process remembers having read, newest first in its reports.
+pub const RECENT: usize = 8;
+
+/// An executable file, by identity.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    /// `super_block.s_dev`: major in the upper 12 bits, minor in the lower 20.
+    pub device: u64,
+    /// `inode.i_ino`.
+    pub inode: u64,
+}
+
+/// A process, safe against reuse of its id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessKey {
+    /// `task_struct.start_boottime` of the group leader, nanoseconds.
+    pub start: u64,
+    /// Thread group id in the initial pid namespace.
+    pub tgid: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<FileKey>() == 16);
+const _: () = assert!(size_of::<ProcessKey>() == 16);
+const _: () = assert!(REPLAY_SLOTS.is_power_of_two());
+const _: () = assert!(RECENT.is_power_of_two());

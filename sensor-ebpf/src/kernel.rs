@@ -1,0 +1,85 @@
+//! Reading kernel structures at offsets that the loader found in BTF.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use clew_sensor_abi::{FileKey, ProcessKey};
+
+use crate::maps::offset;
+
+/// A `struct task_struct` the verifier trusts.
+pub type Task = *mut c_void;
+
+/// Reads a member the verifier knows about: no helper call, faults handled by the kernel.
+///
+/// # Safety
+///
+/// `base` is a BTF pointer (a program argument, the current task) and `offset` is the member's.
+#[inline(always)]
+pub unsafe fn member<T: Copy>(base: *const c_void, offset: usize) -> T {
+    // SAFETY: the verifier checks the access against the structure's BTF.
+    unsafe { core::ptr::read_volatile(base.cast::<u8>().add(offset).cast::<T>()) }
+}
+
+/// Reads a member of any kernel object; zero when it cannot be read.
+///
+/// # Safety
+///
+/// `base` came from the kernel; a wrong address yields zero, never a fault.
+#[inline(always)]
+pub unsafe fn probe<T: Copy>(base: *const c_void, offset: usize) -> T {
+    // SAFETY: bpf_probe_read_kernel checks every address; all T used here may be zero.
+    unsafe {
+        bpf_probe_read_kernel(base.cast::<u8>().wrapping_add(offset).cast::<T>())
+            .unwrap_or_else(|_| core::mem::zeroed())
+    }
+}
+
+/// The group leader of `task`.
+///
+/// # Safety
+///
+/// `task` is a task the verifier trusts.
+#[inline(always)]
+pub unsafe fn leader(task: Task) -> Task {
+    // SAFETY: a member of the right type.
+    unsafe { member(task, offset!(task_group_leader)) }
+}
+
+/// The process `leader` leads.
+///
+/// # Safety
+///
+/// `leader` is a task the verifier trusts.
+#[inline(always)]
+pub unsafe fn process_key(leader: Task) -> ProcessKey {
+    // SAFETY: members of the right type.
+    unsafe {
+        ProcessKey {
+            start: member(leader, offset!(task_start_boottime)),
+            tgid: member(leader, offset!(task_tgid)),
+            pad: 0,
+        }
+    }
+}
+
+/// `mm->exe_file` of `task`: its inode's identity, and where its path starts.
+///
+/// # Safety
+///
+/// `task` is a task the verifier trusts.
+#[inline(always)]
+pub unsafe fn executable(task: Task) -> (FileKey, *const c_void) {
+    // SAFETY: probes of kernel objects; the current task keeps its own alive.
+    unsafe {
+        let mm: *const c_void = member(task, offset!(task_mm));
+        let file: *const c_void = probe(mm, offset!(mm_exe_file));
+        let inode: *const c_void = probe(file, offset!(file_f_inode));
+        let sb: *const c_void = probe(inode, offset!(inode_i_sb));
+        let key = FileKey {
+            device: u64::from(probe::<u32>(sb, offset!(super_block_s_dev))),
+            inode: probe(inode, offset!(inode_i_ino)),
+        };
+        (key, file.cast::<u8>().wrapping_add(offset!(file_f_path)).cast())
+    }
+}

@@ -1,0 +1,44 @@
+//! Clew's BPF programs: they follow a request from the socket into threads and children, and
+//! stop what policy forbids.
+//!
+//! | step | program | hook |
+//! |---|---|---|
+//! | tag | [`tag::tag`] | `cgroup_skb/ingress` |
+//! | bind | [`bind::bind`] | `tp_btf/sock_recv_length` |
+//! | inherit | [`inherit::inherit`] | `tp_btf/sched_process_fork` |
+//! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
+//! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
+//! | mute | [`mute::mute`] | `cgroup_skb/egress` |
+//!
+//! None of them hooks a system call: a process that does no socket receive, fork or exec never
+//! enters this code.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
+
+mod bind;
+mod decide;
+mod deny;
+mod hold;
+mod inherit;
+mod kernel;
+mod maps;
+mod mute;
+mod packet;
+mod path;
+mod report;
+mod snapshot;
+mod socket;
+mod tag;
+mod task;
+mod token;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -1,0 +1,227 @@
+//! Maps, and the two storage types aya-ebpf does not have in the width needed here.
+
+use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use aya_ebpf::bindings::{
+    BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
+    bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
+};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
+use aya_ebpf::macros::btf_map;
+use clew_sensor_abi::policy::{ExecKey, MARKS as MARKS_CAPACITY, Mark, Service};
+use clew_sensor_abi::record::TaskContext;
+use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
+use clew_sensor_abi::{FileKey, REPLAY_SLOTS};
+
+use crate::socket::SocketContext;
+
+/// Offsets of kernel members; overwritten by the loader, constant to the verifier.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = unsafe { core::mem::zeroed() };
+
+/// One of [`OFFSETS`].
+macro_rules! offset {
+    ($member:ident) => {
+        $crate::maps::read_offset(&raw const $crate::maps::OFFSETS.$member)
+    };
+}
+pub(crate) use offset;
+
+/// Volatile, so that the compiler does not take the zeros it sees for the truth.
+#[inline(always)]
+pub fn read_offset(member: *const u32) -> usize {
+    // SAFETY: `offset!` hands over a member of a static.
+    unsafe { core::ptr::read_volatile(member) as usize }
+}
+
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// Sequence and flags of the last request accepted in each slot: replay window and learning.
+#[btf_map]
+pub static SLOTS: Array<Slot, REPLAY_SLOTS> = Array::new();
+
+/// What may not leave, by sequence. Entries come and go with verdicts, never with traffic.
+#[btf_map]
+pub static MARKS: HashMap<u64, Mark, { MARKS_CAPACITY as usize }> = HashMap::new();
+
+/// Services by entry port (host order).
+#[btf_map]
+pub static PORTS: HashMap<u32, u32, 1024> = HashMap::new();
+
+#[btf_map]
+pub static SERVICES: Array<Service, 256> = Array::new();
+
+#[btf_map]
+pub static EXEC_ALLOW: HashMap<ExecKey, u32, 16_384> = HashMap::new();
+
+/// Launchers that exec twice; the second exec is judged.
+#[btf_map]
+pub static TRAMPOLINES: HashMap<FileKey, u32, 1024> = HashMap::new();
+
+#[btf_map]
+pub static CONNECT_ALLOW: LpmTrie<ConnectData, u32, 16_384, BPF_F_NO_PREALLOC_USIZE> =
+    LpmTrie::new();
+
+#[btf_map]
+pub static EVENTS: RingBuf<[u8; 0], RING_BYTES> = RingBuf::new();
+
+#[btf_map]
+pub static COUNTERS: PerCpuArray<u64, { COUNTER_KINDS as usize }> = PerCpuArray::new();
+
+/// Where the segment being inspected is searched; per CPU, because softirqs do not nest.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Value of [`SCRATCH`].
+#[repr(C)]
+pub struct Scratch {
+    /// A stretch of the payload.
+    pub window: [u64; WINDOW_WORDS],
+    /// Next payload byte to look at. Kept here, not on the stack: the verifier follows every
+    /// value a stack slot takes through the loop, and gives up; what a map holds is unknown to
+    /// it, so the loop looks the same each time round.
+    pub at: u32,
+    /// Bytes to load next. On its way through here the compiler loses what it knows of it, and
+    /// leaves the bounds check that the verifier wants to see.
+    pub len: u32,
+}
+
+const BPF_F_NO_PREALLOC_USIZE: usize = BPF_F_NO_PREALLOC as usize;
+
+/// 8 MiB: 600 program starts with everything, or 130,000 reads, between two looks at it.
+pub const RING_BYTES: usize = 8 << 20;
+
+/// Words in a window: 128 bytes that are searched, 56 that a token line may reach into, and
+/// one word that the search reads ahead.
+pub const WINDOW_WORDS: usize = 24;
+
+/// Key of `CONNECT_ALLOW` behind its prefix length; see `clew_sensor_abi::policy::ConnectKey`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ConnectData {
+    pub service: u32,
+    pub port: u16,
+    pub protocol: u16,
+    pub address: [u8; 16],
+}
+
+/// One slot of [`SLOTS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    pub sequence: u64,
+    /// [`SLOT_ANSWERED`] and friends.
+    pub flags: u64,
+}
+
+/// A byte of the response has left.
+pub const SLOT_ANSWERED: u64 = 1;
+/// The thread that read it has read another request since.
+pub const SLOT_SUPERSEDED: u64 = 2;
+/// An `Interleaved` record was written.
+pub const SLOT_REPORTED: u64 = 4;
+
+/// The slot of `sequence`, if it has not been taken by a later request.
+#[inline(always)]
+pub fn slot_of(sequence: u64) -> Option<&'static mut Slot> {
+    let slot = SLOTS.get_ptr_mut(sequence as u32 & (REPLAY_SLOTS as u32 - 1))?;
+    // SAFETY: array elements live as long as the map; flags are hints that may be lost to a race.
+    let slot = unsafe { &mut *slot };
+    (slot.sequence == sequence).then_some(slot)
+}
+
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    // SAFETY: written by the loader a field at a time; each field is read alone.
+    SETTINGS.get_ptr(0).map(|settings| unsafe { &*settings })
+}
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(sum) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own element.
+        unsafe { *sum += 1 };
+    }
+}
+
+/// A `BPF_MAP_TYPE_SK_STORAGE` or `BPF_MAP_TYPE_TASK_STORAGE` definition (Linux 5.2 and 5.11).
+#[repr(C)]
+pub struct Storage<T, const TYPE: usize> {
+    r#type: *const [i32; TYPE],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+    owner: PhantomData<T>,
+}
+
+// SAFETY: the pointers are placeholders for the loader and never followed.
+unsafe impl<T, const TYPE: usize> Sync for Storage<T, TYPE> {}
+
+impl<T, const TYPE: usize> Storage<T, TYPE> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+            owner: PhantomData,
+        }
+    }
+}
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "SOCKETS")]
+static SOCKETS: Storage<SocketContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = Storage::new();
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "TASKS")]
+static TASKS: Storage<TaskContext, { BPF_MAP_TYPE_TASK_STORAGE as usize }> = Storage::new();
+
+/// What is known of a socket; `create` makes room for it.
+///
+/// # Safety
+///
+/// `sk` is a socket pointer the verifier knows.
+#[inline(always)]
+pub unsafe fn socket_context(sk: *mut c_void, create: bool) -> Option<&'static mut SocketContext> {
+    // SAFETY: the caller's word for `sk`; the value lives until the socket is freed, which
+    // cannot happen while the program runs (RCU).
+    unsafe {
+        let value = bpf_sk_storage_get(
+            (&raw const SOCKETS).cast_mut().cast(),
+            sk,
+            core::ptr::null_mut(),
+            creation(create),
+        );
+        NonNull::new(value.cast::<SocketContext>()).map(|mut value| value.as_mut())
+    }
+}
+
+/// What a task carries; `create` makes room for it.
+///
+/// # Safety
+///
+/// `task` is a `task_struct` pointer the verifier trusts.
+#[inline(always)]
+pub unsafe fn task_context(task: *mut c_void, create: bool) -> Option<&'static mut TaskContext> {
+    // SAFETY: as above, for the task.
+    unsafe {
+        let value = bpf_task_storage_get(
+            (&raw const TASKS).cast_mut().cast(),
+            task.cast(),
+            core::ptr::null_mut(),
+            creation(create),
+        );
+        NonNull::new(value.cast::<TaskContext>()).map(|mut value| value.as_mut())
+    }
+}
+
+const fn creation(create: bool) -> u64 {
+    if create { BPF_LOCAL_STORAGE_GET_F_CREATE as u64 } else { 0 }
+}

@@ -1,0 +1,82 @@
+//! Mute: what a condemned request answers does not leave; what a held one answers waits.
+
+use aya_ebpf::helpers::generated::bpf_sk_fullsock;
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use clew_sensor_abi::policy::MARK_CONDEMNED;
+use clew_sensor_abi::record::{Interleaved, KIND_INTERLEAVED};
+use clew_sensor_abi::settings::Counter;
+
+use crate::maps::{
+    MARKS, SLOT_ANSWERED, SLOT_REPORTED, SLOT_SUPERSEDED, count, slot_of, socket_context,
+};
+use crate::packet::Segment;
+use crate::report::{header, now, report_frequent};
+
+const PASS: i32 = 1;
+const DROP: i32 = 0;
+
+/// `cgroup_skb/egress`: drops payload and FIN of a muted response. RST and bare ACK pass, so
+/// the proxy can close and neither end hangs.
+#[cgroup_skb]
+pub fn mute(ctx: SkBuffContext) -> i32 {
+    match Segment::of(&ctx) {
+        Some(segment) if segment.len > 0 || segment.fin => judge(&ctx, segment),
+        _ => PASS,
+    }
+}
+
+#[inline(always)]
+fn judge(ctx: &SkBuffContext, segment: Segment) -> i32 {
+    // SAFETY: the context's own socket, checked for null.
+    let socket = unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return PASS;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        if sk.is_null() {
+            return PASS;
+        }
+        socket_context(sk.cast(), false)
+    };
+    let Some(socket) = socket else { return PASS };
+    let sequence = socket.current;
+    if sequence == 0 {
+        return PASS;
+    }
+    if is_muted(sequence) {
+        count(Counter::Muted);
+        return DROP;
+    }
+    if segment.len > 0 {
+        note_answer(sequence);
+    }
+    PASS
+}
+
+#[inline(always)]
+fn is_muted(sequence: u64) -> bool {
+    // SAFETY: fields are read once each; an entry that goes meanwhile was a verdict's doing.
+    match unsafe { MARKS.get(sequence) } {
+        Some(mark) => mark.state == MARK_CONDEMNED || now() < mark.until,
+        None => false,
+    }
+}
+
+/// Learns from the order of reads and answers whether a thread does one request at a time.
+#[inline(always)]
+fn note_answer(sequence: u64) {
+    let Some(slot) = slot_of(sequence) else { return };
+    let flags = slot.flags;
+    if flags & SLOT_ANSWERED == 0 {
+        slot.flags = flags | SLOT_ANSWERED;
+    }
+    if flags & SLOT_SUPERSEDED != 0 && flags & SLOT_REPORTED == 0 {
+        slot.flags = flags | SLOT_ANSWERED | SLOT_REPORTED;
+        report_frequent(
+            Interleaved { header: header(KIND_INTERLEAVED, 0), sequence },
+            Counter::LostInterleaved,
+        );
+    }
+}

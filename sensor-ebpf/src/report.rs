@@ -1,0 +1,56 @@
+//! Records into the ring buffer.
+
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_query};
+use clew_sensor_abi::ABI_VERSION;
+use clew_sensor_abi::record::Header;
+use clew_sensor_abi::settings::Counter;
+
+use crate::maps::{EVENTS, RING_BYTES, count};
+
+/// Whether the loader is woken at once.
+pub enum Urgency {
+    /// A verdict is waited for.
+    Now,
+    /// Found at the loader's next look.
+    Later,
+}
+
+impl Urgency {
+    pub const fn flags(self) -> u64 {
+        match self {
+            Urgency::Now => BPF_RB_FORCE_WAKEUP as u64,
+            Urgency::Later => BPF_RB_NO_WAKEUP as u64,
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+pub fn header(kind: u16, tid: u32) -> Header {
+    Header { version: ABI_VERSION, kind, tid, at: now() }
+}
+
+/// Whether a record that is not a decision may be written: the last quarter of the ring is kept
+/// for decisions.
+#[inline(always)]
+pub fn has_room() -> bool {
+    let map = (&raw const EVENTS).cast_mut().cast();
+    // SAFETY: a ring buffer map and a valid query.
+    let filled = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
+    filled <= (RING_BYTES as u64 / 4) * 3
+}
+
+/// Writes a frequent record if there is room.
+#[inline(always)]
+pub fn report_frequent<T: 'static + Copy>(record: T, lost: Counter) {
+    if !has_room() || EVENTS.output_untyped::<T>(record, Urgency::Later.flags()).is_err() {
+        count(lost);
+    }
+}

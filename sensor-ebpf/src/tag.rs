@@ -1,0 +1,325 @@
+//! Tag: finds the token line in what arrives at a backend's socket.
+//!
+//! Every byte of a tagged connection is searched for a line feed and an `x`, eight at a time;
+//! what follows decides. So heads may be split or pipelined in any way and bodies may hold
+//! anything: only a token with a valid MAC, never seen before, counts.
+//!
+//! A connection that has never carried a token is searched only from a segment that starts like
+//! a method (a capital letter) to the end of the line after it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::cty::c_long;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_sk_fullsock, bpf_skb_load_bytes};
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use clew_sensor_abi::TOKEN_LINE;
+use clew_sensor_abi::settings::Counter;
+
+use crate::maps::{PORTS, SCRATCH, Scratch, count, settings, socket_context};
+use crate::packet::Segment;
+use crate::socket::{Arrival, CARRY, QUEUE, SocketContext};
+use crate::token::{LINE_BYTES, Match, compare, redeem};
+
+/// Bytes searched per step.
+const STEP: u32 = 128;
+/// Bytes loaded per step: a token line may start at the last one searched.
+const LOAD: u32 = STEP + 56;
+/// Most steps per segment: one per [`STEP`] bytes of 64 KiB, and as many again for candidates.
+const STEPS: u32 = 1024;
+
+const PASS: i32 = 1;
+const DROP: i32 = 0;
+/// `TCP_LISTEN` of `include/net/tcp_states.h`.
+const LISTEN: u32 = 10;
+
+/// `cgroup_skb/ingress`.
+#[cgroup_skb]
+pub fn tag(ctx: SkBuffContext) -> i32 {
+    match Segment::of(&ctx) {
+        Some(segment) if segment.len > 0 => inspect(&ctx, segment),
+        _ => PASS,
+    }
+}
+
+#[inline(always)]
+fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
+    // SAFETY: the context's own socket, checked for null; the verifier knows it as a full
+    // socket afterwards.
+    let sk = unsafe {
+        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return PASS;
+        }
+        bpf_sk_fullsock(sk)
+    };
+    if sk.is_null() {
+        return PASS;
+    }
+    // SAFETY: a full socket.
+    let known = unsafe { socket_context(sk.cast(), false) };
+    let socket = match known {
+        Some(socket) if socket.tagged != 0 || socket.in_line != 0 => socket,
+        known => {
+            // SAFETY: a full socket's state may be read.
+            if !starts_like_a_request(ctx, segment) || unsafe { (*sk).state } == LISTEN {
+                return PASS;
+            }
+            let Some(socket) = known.or_else(|| unsafe { socket_context(sk.cast(), true) }) else {
+                count(Counter::NoStorage);
+                return PASS;
+            };
+            socket.in_line = 1;
+            socket.carried = 0;
+            socket.next_seq = segment.seq;
+            // SAFETY: as above.
+            let port = unsafe { (*sk).src_port };
+            // SAFETY: read at once, and services are never removed while programs run.
+            socket.service = unsafe { PORTS.get(port) }.copied().unwrap_or(0);
+            socket
+        }
+    };
+    let unseen = socket.next_seq.wrapping_sub(segment.seq);
+    if unseen as i32 > 0 && unseen >= segment.len {
+        return PASS;
+    }
+    if (unseen as i32) < 0 {
+        count(Counter::OutOfOrder);
+        return DROP;
+    }
+    search(ctx, socket, segment, unseen);
+    PASS
+}
+
+#[inline(always)]
+fn starts_like_a_request(ctx: &SkBuffContext, segment: Segment) -> bool {
+    ctx.load::<u8>(segment.offset as usize).is_ok_and(|byte| byte.is_ascii_uppercase())
+}
+
+/// State of one search; handed to [`step`] by `bpf_loop`.
+struct Search {
+    skb: *mut c_void,
+    socket: *mut SocketContext,
+    scratch: *mut Scratch,
+    segment: Segment,
+}
+
+#[inline(always)]
+fn search(ctx: &SkBuffContext, socket: &mut SocketContext, segment: Segment, skip: u32) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
+    let mut search = Search { skb: ctx.skb.skb.cast(), socket, scratch, segment };
+    search.move_to(skip);
+    if search.socket().carried > 0 {
+        search.finish_carried();
+    }
+    // SAFETY: `step` has the signature bpf_loop wants, and `search` outlives the call.
+    unsafe {
+        bpf_loop(STEPS, step as *mut c_void, (&raw mut search).cast(), 0);
+    }
+    search.socket().next_seq = segment.seq.wrapping_add(segment.len);
+}
+
+impl Search {
+    #[inline(always)]
+    fn socket(&mut self) -> &mut SocketContext {
+        // SAFETY: storage found by `inspect`, alive for the program's run.
+        unsafe { &mut *self.socket }
+    }
+
+    #[inline(always)]
+    fn window(&self) -> *mut u8 {
+        self.scratch.cast()
+    }
+
+    #[inline(always)]
+    fn at(&self) -> u32 {
+        // SAFETY: this CPU's own element.
+        unsafe { core::ptr::read_volatile(&raw const (*self.scratch).at) }
+    }
+
+    #[inline(always)]
+    fn move_to(&mut self, at: u32) {
+        // SAFETY: this CPU's own element.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.scratch).at, at) };
+    }
+
+    /// `len`, as if it came from nowhere; see [`Scratch::len`].
+    #[inline(always)]
+    fn forget(&self, len: u32) -> u32 {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*self.scratch).len, len);
+            core::ptr::read_volatile(&raw const (*self.scratch).len)
+        }
+    }
+
+    /// Loads up to `most` payload bytes from `at` to `to`; how many.
+    #[inline(always)]
+    fn load(&self, at: u32, to: *mut u8, most: u32) -> u32 {
+        let rest = self.segment.len.wrapping_sub(at);
+        let len = self.forget(if rest < most { rest } else { most });
+        if len == 0 || len > most {
+            return 0;
+        }
+        // SAFETY: callers pass room for `most` bytes.
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.skb, self.segment.offset + at, to.cast(), len) };
+        if failed == 0 { len } else { 0 }
+    }
+
+    /// Completes a token line that an earlier segment began.
+    #[inline(always)]
+    fn finish_carried(&mut self) {
+        let window = self.window();
+        let carried = self.socket().carried;
+        if carried == 0 || carried >= CARRY as u32 {
+            return;
+        }
+        let mut index = 0;
+        while index < CARRY {
+            // SAFETY: CARRY bytes fit both.
+            unsafe { *window.add(index) = self.socket().carry[index] };
+            index += 1;
+        }
+        let at = self.at();
+        // SAFETY: carried < CARRY, and the window has room for CARRY + LINE_BYTES bytes.
+        let got = self.load(at, unsafe { window.add(carried as usize) }, LINE_BYTES as u32);
+        self.socket().carried = 0;
+        let have = carried + got;
+        // SAFETY: the window is longer than a token line.
+        match unsafe { compare(window, have) } {
+            Match::Whole => self.accept(window, at + (LINE_BYTES as u32 - carried)),
+            Match::Partial => self.carry(window, have),
+            Match::No => {}
+        }
+    }
+
+    /// Keeps the `len` bytes at `from` for the next segment.
+    #[inline(always)]
+    fn carry(&mut self, from: *const u8, len: u32) {
+        if len >= CARRY as u32 {
+            return;
+        }
+        let socket = self.socket();
+        let mut index = 0;
+        while index < CARRY {
+            // SAFETY: every caller's `from` has CARRY readable bytes behind it.
+            socket.carry[index] = unsafe { *from.add(index) };
+            index += 1;
+        }
+        socket.carried = len;
+    }
+
+    /// Redeems the token line at `line`, which ends at payload offset `end`.
+    #[inline(always)]
+    fn accept(&mut self, line: *const u8, end: u32) {
+        let Some(settings) = settings() else { return };
+        // SAFETY: a whole token line lies at `line`.
+        let sequence = unsafe { redeem(line.add(TOKEN_LINE.len()), settings) };
+        let end_seq = self.segment.seq.wrapping_add(end);
+        let socket = self.socket();
+        socket.in_line = 0;
+        let Some(sequence) = sequence else { return };
+        socket.tagged = 1;
+        if socket.head.wrapping_sub(socket.tail) >= QUEUE as u32 {
+            socket.overflowed = 1;
+            count(Counter::QueueFull);
+            return;
+        }
+        socket.queue[socket.head as usize % QUEUE] = Arrival { sequence, end_seq, pad: 0 };
+        socket.head = socket.head.wrapping_add(1);
+    }
+}
+
+const CONTINUE: c_long = 0;
+const STOP: c_long = 1;
+
+/// One step: searches [`STEP`] bytes, up to the first candidate.
+#[inline(never)]
+extern "C" fn step(_: u32, search: *mut Search) -> c_long {
+    // SAFETY: bpf_loop passes what `search` gave it.
+    let search = unsafe { &mut *search };
+    let at = search.at();
+    let any = search.socket().tagged == 0;
+    if at >= search.segment.len || (any && search.socket().in_line == 0) {
+        return STOP;
+    }
+    let window = search.window();
+    let loaded = search.load(at, window, LOAD);
+    if loaded == 0 {
+        return STOP;
+    }
+    let Some(found) = line_feed(window, loaded, any) else {
+        search.move_to(at + STEP);
+        return CONTINUE;
+    };
+    // SAFETY: found < STEP, so a token line from there lies inside the window.
+    let line = unsafe { window.add(found as usize & (STEP as usize - 1)) };
+    let have = loaded.wrapping_sub(found);
+    // SAFETY: as above.
+    match unsafe { compare(line, have) } {
+        Match::Whole => {
+            let end = at + found + LINE_BYTES as u32;
+            search.move_to(end);
+            search.accept(line, end);
+        }
+        // Only at the segment's end can bytes be missing: a step loads a whole line ahead.
+        Match::Partial => {
+            search.carry(line, have);
+            return STOP;
+        }
+        Match::No => {
+            search.move_to(at + found + 1);
+            // On an untagged connection: the first header line is not ours, so neither is it.
+            search.socket().in_line = 0;
+        }
+    }
+    CONTINUE
+}
+
+/// Index, below [`STEP`], of the first line feed that is the last byte loaded, or that an `x` or
+/// `X` follows; with `any`, of the first line feed.
+///
+/// Eight bytes at a time and without a branch per byte, which is also what lets the verifier
+/// follow: with eight branches a word it gives up.
+#[inline(always)]
+fn line_feed(window: *mut u8, loaded: u32, any: bool) -> Option<u32> {
+    let everything = if any { u64::MAX } else { 0 };
+    let words: *const u64 = window.cast();
+    // SAFETY: the window has WINDOW_WORDS words, STEP / 8 + 1 of which are read. What lies
+    // behind `loaded` is left from earlier and is cut off below.
+    let mut word = unsafe { *words };
+    let mut index = 0;
+    while index < STEP / 8 {
+        let next = unsafe { *words.add(index as usize + 1) };
+        let following = word >> 8 | next << 56;
+        let hits = equal(word, b'\n') & (equal(following | ONES * 0x20, b'x') | everything);
+        if hits != 0 {
+            let at = index * 8 + lowest(hits);
+            return if at < loaded { Some(at) } else { None };
+        }
+        word = next;
+        index += 1;
+    }
+    let last = loaded.wrapping_sub(1);
+    // SAFETY: below STEP, inside the window.
+    let ends_in_feed = last < STEP && unsafe { *window.add(last as usize) } == b'\n';
+    ends_in_feed.then_some(last)
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const LOWS: u64 = ONES * 0x7f;
+
+/// 0x80 in each byte of `word` that is `byte` (Hacker's Delight, 6-1, the exact form).
+#[inline(always)]
+fn equal(word: u64, byte: u8) -> u64 {
+    let v = word ^ (ONES * byte as u64);
+    !(((v & LOWS) + LOWS) | v | LOWS)
+}
+
+/// Index of the lowest byte marked in `hits`, which is not zero.
+#[inline(always)]
+fn lowest(hits: u64) -> u32 {
+    let below = (hits & hits.wrapping_neg()).wrapping_sub(1);
+    ((below & ONES).wrapping_mul(ONES) >> 56) as u32 - 1
+}

@@ -1,0 +1,226 @@
+//! Records in the ring buffer, and the context they carry.
+
+use crate::{FileKey, ProcessKey, RECENT};
+
+/// A task has read a request.
+pub const KIND_BOUND: u16 = 1;
+/// A response left after its thread had read another request.
+pub const KIND_INTERLEAVED: u16 = 2;
+/// A program start.
+pub const KIND_EXEC: u16 = 3;
+/// An outbound flow.
+pub const KIND_CONNECT: u16 = 4;
+
+/// First bytes of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Header {
+    /// [`crate::ABI_VERSION`].
+    pub version: u16,
+    /// One of the `KIND_*`.
+    pub kind: u16,
+    /// Thread id of the task it is about.
+    pub tid: u32,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at: u64,
+}
+
+/// The task carries nothing.
+pub const STRENGTH_NONE: u8 = 0;
+/// The thread read the request, or its process was forked from the thread that did.
+pub const STRENGTH_READER: u8 = 1;
+/// A thread cloned from one that read it, or what such a thread forked.
+pub const STRENGTH_THREAD: u8 = 2;
+/// Only the process is known.
+pub const STRENGTH_PROCESS: u8 = 3;
+
+/// What a task carries; the value of the `TASKS` task storage.
+///
+/// The group leader's also holds what its process read last (`recent`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskContext {
+    /// The request; 0: none.
+    pub sequence: u64,
+    /// The backend process.
+    pub backend: ProcessKey,
+    /// The backend's executable.
+    pub executable: FileKey,
+    /// The thread of the backend that carried it.
+    pub tid: u32,
+    /// The service, by entry port.
+    pub service: u32,
+    /// Requests read by the process, in all (wrapping).
+    pub reads: u32,
+    /// Times a thread of the process read a request before it had answered the one before.
+    pub overlaps: u32,
+    /// The last requests read by the process: the n-th at index n % [`RECENT`].
+    pub recent: [u64; RECENT],
+    /// One of the `STRENGTH_*`.
+    pub strength: u8,
+    /// 1 in a forked child and its children: the context is theirs for life.
+    pub lineage: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
+/// A task has read a request.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bound {
+    /// `kind` is [`KIND_BOUND`].
+    pub header: Header,
+    /// The request.
+    pub sequence: u64,
+    /// The process.
+    pub process: ProcessKey,
+    /// Its executable.
+    pub executable: FileKey,
+    /// Further requests the same read returned; 255: more than could be queued.
+    pub same_read: u8,
+    /// The thread's request before had not been answered with one byte.
+    pub previous_unanswered: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+}
+
+/// A response left late.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interleaved {
+    /// `kind` is [`KIND_INTERLEAVED`]; `tid` is 0.
+    pub header: Header,
+    /// The request it answers.
+    pub sequence: u64,
+}
+
+/// In the profile or on the allow list.
+pub const DECISION_ALLOWED: u8 = 0;
+/// Would have been stopped in another mode.
+pub const DECISION_OBSERVED: u8 = 1;
+/// Killed before the first instruction.
+pub const DECISION_KILLED: u8 = 2;
+/// Refused with `EPERM`.
+pub const DECISION_DENIED: u8 = 3;
+
+/// Most responses held for one event.
+pub const HELD: usize = 4;
+
+/// An outbound flow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connect {
+    /// `kind` is [`KIND_CONNECT`].
+    pub header: Header,
+    /// Whose work it is.
+    pub context: TaskContext,
+    /// Responses held.
+    pub held: [u64; HELD],
+    /// Address in network order, IPv4 mapped.
+    pub address: [u8; 16],
+    /// Port, host order.
+    pub port: u16,
+    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
+    pub protocol: u16,
+    /// Process id of the caller.
+    pub pid: u32,
+    /// Name of the caller.
+    pub comm: [u8; 16],
+    /// One of the `DECISION_*`.
+    pub decision: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
+/// Most bytes of `argv` and of `envp` in a record.
+pub const BLOCK_BYTES: usize = 4096;
+/// Most bytes of a path in a record.
+pub const PATH_BYTES: usize = 1024;
+/// Most parents in a record.
+pub const ANCESTORS: usize = 32;
+/// Most levels of cgroup names in a record.
+pub const CGROUP_LEVELS: usize = 8;
+/// Most bytes of one cgroup name, NUL included. A container's is its 64-digit id and a word.
+pub const CGROUP_NAME_BYTES: usize = 128;
+
+/// `argv` was longer than [`BLOCK_BYTES`].
+pub const TRUNCATED_ARGUMENTS: u32 = 1;
+/// `envp` was longer than [`BLOCK_BYTES`].
+pub const TRUNCATED_ENVIRONMENT: u32 = 2;
+/// A path was longer than [`PATH_BYTES`] or deeper than its bound.
+pub const TRUNCATED_PATH: u32 = 4;
+
+/// A parent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ancestor {
+    /// Process id.
+    pub pid: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Its name.
+    pub comm: [u8; 16],
+}
+
+/// A program start.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Exec {
+    /// `kind` is [`KIND_EXEC`].
+    pub header: Header,
+    /// Whose work it is.
+    pub context: TaskContext,
+    /// Responses held.
+    pub held: [u64; HELD],
+    /// The program.
+    pub file: FileKey,
+    /// cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// The `TRUNCATED_*` that apply.
+    pub truncated: u32,
+    /// Bytes used in `arguments`.
+    pub arguments_len: u32,
+    /// Bytes used in `environment`.
+    pub environment_len: u32,
+    /// First byte used in `executable`: paths are written from the end.
+    pub executable_start: u32,
+    /// First byte used in `directory`.
+    pub directory_start: u32,
+    /// Parents used.
+    pub ancestors_len: u32,
+    /// Levels used in `cgroups`.
+    pub cgroups_len: u32,
+    /// One of the `DECISION_*`.
+    pub decision: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+    /// Name after exec.
+    pub comm: [u8; 16],
+    /// Path given to `execve`, NUL-terminated.
+    pub filename: [u8; PATH_BYTES],
+    /// Path of the executable.
+    pub executable: [u8; PATH_BYTES],
+    /// Working directory.
+    pub directory: [u8; PATH_BYTES],
+    /// Arguments, each NUL-terminated.
+    pub arguments: [u8; BLOCK_BYTES],
+    /// Environment, each NUL-terminated.
+    pub environment: [u8; BLOCK_BYTES],
+    /// Parents, nearest first.
+    pub ancestors: [Ancestor; ANCESTORS],
+    /// Names of the cgroup and its parents, nearest first, NUL-terminated.
+    pub cgroups: [[u8; CGROUP_NAME_BYTES]; CGROUP_LEVELS],
+}
+
+const _: () = assert!(size_of::<Header>() == 16);
+const _: () = assert!(size_of::<TaskContext>() == 128);
+const _: () = assert!(size_of::<Bound>() == 64);
+const _: () = assert!(size_of::<Interleaved>() == 24);
+const _: () = assert!(size_of::<Connect>() == 224);
+const _: () = assert!(size_of::<Exec>().is_multiple_of(8));

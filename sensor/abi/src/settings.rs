@@ -1,0 +1,119 @@
+//! What the loader tells the programs: offsets once, settings at any time.
+
+/// Nothing is stopped; everything is reported.
+pub const MODE_OBSERVE: u32 = 0;
+/// As observe; the loader writes down what it sees.
+pub const MODE_LEARN: u32 = 1;
+/// What the policy does not allow is stopped.
+pub const MODE_ENFORCE: u32 = 2;
+
+/// The one element of the `SETTINGS` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// SipHash key, first word.
+    pub key0: u64,
+    /// SipHash key, second word.
+    pub key1: u64,
+    /// When the loader last said that it lives, `CLOCK_MONOTONIC` nanoseconds.
+    pub heartbeat: u64,
+    /// Older than this many nanoseconds, `fallback_mode` holds.
+    pub heartbeat_limit: u64,
+    /// How long a response is held without a verdict, nanoseconds.
+    pub hold_span: u64,
+    /// One of the `MODE_*`.
+    pub mode: u32,
+    /// Mode when nobody tends the programs.
+    pub fallback_mode: u32,
+    /// Most responses held for one event.
+    pub hold_limit: u32,
+    /// The proxy whose tokens are accepted.
+    pub proxy: u32,
+}
+
+/// Byte offsets of kernel structure members, resolved from the running kernel's BTF.
+///
+/// A read-only global of the programs; the verifier folds each into its instruction.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)] // each is named for the member it finds: structure_member
+pub struct Offsets {
+    pub task_tgid: u32,
+    pub task_pid: u32,
+    pub task_group_leader: u32,
+    pub task_real_parent: u32,
+    pub task_start_boottime: u32,
+    pub task_mm: u32,
+    pub task_fs: u32,
+    pub task_cgroups: u32,
+    pub task_comm: u32,
+    pub mm_arg_start: u32,
+    pub mm_arg_end: u32,
+    pub mm_env_start: u32,
+    pub mm_env_end: u32,
+    pub mm_exe_file: u32,
+    pub file_f_inode: u32,
+    pub file_f_path: u32,
+    pub inode_i_ino: u32,
+    pub inode_i_sb: u32,
+    pub super_block_s_dev: u32,
+    pub path_mnt: u32,
+    pub path_dentry: u32,
+    pub dentry_d_parent: u32,
+    pub dentry_d_name: u32,
+    pub qstr_len: u32,
+    pub qstr_name: u32,
+    pub mount_mnt: u32,
+    pub mount_mnt_parent: u32,
+    pub mount_mnt_mountpoint: u32,
+    pub vfsmount_mnt_root: u32,
+    pub fs_pwd: u32,
+    pub fs_root: u32,
+    pub bprm_filename: u32,
+    pub css_set_dfl_cgrp: u32,
+    pub cgroup_kn: u32,
+    pub kernfs_node_parent: u32,
+    pub kernfs_node_name: u32,
+    pub tcp_sock_copied_seq: u32,
+    pub pad: u32,
+}
+
+/// Index into the `COUNTERS` map: one 64-bit sum per CPU each.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Tokens accepted.
+    Accepted = 0,
+    /// Token lines of this proxy whose MAC is wrong.
+    Forged = 1,
+    /// Tokens seen before, or too old to tell.
+    Replayed = 2,
+    /// Requests that came while eight were unread on one connection.
+    QueueFull = 3,
+    /// Segments with a gap before them on an inspected connection, dropped to be sent again.
+    OutOfOrder = 4,
+    /// Bound records lost.
+    LostBound = 5,
+    /// Interleaved records lost.
+    LostInterleaved = 6,
+    /// Exec records lost.
+    LostExec = 7,
+    /// Connect records lost.
+    LostConnect = 8,
+    /// Programs killed.
+    Killed = 9,
+    /// Connections denied.
+    Denied = 10,
+    /// Packets of muted responses dropped.
+    Muted = 11,
+    /// Responses that could not be held: the table of marks was full.
+    MarksFull = 12,
+    /// Contexts that could not be stored: no memory.
+    NoStorage = 13,
+}
+
+/// Number of counters.
+pub const COUNTERS: u32 = 14;
+
+const _: () = assert!(size_of::<Settings>() == 56);
+const _: () = assert!(size_of::<Offsets>() == 38 * 4);

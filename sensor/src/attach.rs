@@ -1,0 +1,138 @@
+//! Loading the programs and putting each on its hook.
+
+use std::fs::File;
+
+use aya::programs::links::FdLink;
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::{Btf, Ebpf};
+
+use crate::sensor::LoadError;
+
+/// What a program hooks.
+#[derive(Clone, Copy)]
+pub(crate) enum Hook {
+    /// A BTF tracepoint, by name.
+    Tracepoint(&'static str),
+    /// Packets into a cgroup's sockets.
+    Ingress,
+    /// Packets out of a cgroup's sockets.
+    Egress,
+    /// `connect` and `sendmsg` in a cgroup.
+    SocketAddress,
+}
+
+/// One program of `sensor-ebpf`, and the step it does.
+pub(crate) struct Step {
+    /// The step's name in the design and in `clew doctor`.
+    pub(crate) step: &'static str,
+    /// The program's name.
+    pub(crate) program: &'static str,
+    /// Its hook.
+    pub(crate) hook: Hook,
+}
+
+/// All programs. Those that mute and judge come before the one that tags: what is tagged is
+/// always judged.
+pub(crate) const STEPS: [Step; 9] = [
+    Step {
+        step: "mute",
+        program: "mute",
+        hook: Hook::Egress,
+    },
+    Step {
+        step: "decide",
+        program: "decide",
+        hook: Hook::Tracepoint("sched_process_exec"),
+    },
+    Step {
+        step: "deny",
+        program: "connect4",
+        hook: Hook::SocketAddress,
+    },
+    Step {
+        step: "deny",
+        program: "connect6",
+        hook: Hook::SocketAddress,
+    },
+    Step {
+        step: "deny",
+        program: "sendmsg4",
+        hook: Hook::SocketAddress,
+    },
+    Step {
+        step: "deny",
+        program: "sendmsg6",
+        hook: Hook::SocketAddress,
+    },
+    Step {
+        step: "inherit",
+        program: "inherit",
+        hook: Hook::Tracepoint("sched_process_fork"),
+    },
+    Step {
+        step: "bind",
+        program: "bind",
+        hook: Hook::Tracepoint("sock_recv_length"),
+    },
+    Step {
+        step: "tag",
+        program: "tag",
+        hook: Hook::Ingress,
+    },
+];
+
+impl Step {
+    /// Has the verifier look at the program.
+    pub(crate) fn load(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
+        match (self.hook, ebpf.program_mut(self.program)) {
+            (Hook::Tracepoint(name), Some(Program::BtfTracePoint(it))) => it.load(name, btf),
+            (Hook::Ingress | Hook::Egress, Some(Program::CgroupSkb(it))) => it.load(),
+            (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => it.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+    }
+
+    /// Puts the loaded program on its hook; the link keeps it there.
+    fn hook_up(&self, ebpf: &mut Ebpf, cgroup: &File) -> Result<FdLink, ProgramError> {
+        // No flag: a link always leaves the programs of others in place (kernel/bpf/cgroup.c).
+        let mode = CgroupAttachMode::default();
+        // Links to cgroups have descriptors since Linux 5.7.
+        let no_link = |_| ProgramError::NotAttached;
+        match (self.hook, ebpf.program_mut(self.program)) {
+            (Hook::Tracepoint(_), Some(Program::BtfTracePoint(it))) => {
+                let id = it.attach()?;
+                Ok(it.take_link(id)?.into())
+            }
+            (Hook::Ingress, Some(Program::CgroupSkb(it))) => {
+                let id = it.attach(cgroup, CgroupSkbAttachType::Ingress, mode)?;
+                it.take_link(id)?.try_into().map_err(no_link)
+            }
+            (Hook::Egress, Some(Program::CgroupSkb(it))) => {
+                let id = it.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
+                it.take_link(id)?.try_into().map_err(no_link)
+            }
+            (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => {
+                let id = it.attach(cgroup, mode)?;
+                it.take_link(id)?.try_into().map_err(no_link)
+            }
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+    }
+
+    /// Loads the program and puts it on its hook.
+    pub(crate) fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+        cgroup: &File,
+    ) -> Result<FdLink, LoadError> {
+        let done = self
+            .load(ebpf, btf)
+            .and_then(|()| self.hook_up(ebpf, cgroup));
+        done.map_err(|source| LoadError::Program {
+            step: self.step,
+            program: self.program,
+            source: Box::new(source),
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! What this kernel and these rights allow, step by step, and what to do about the rest.
+
+use std::error::Error;
+
+use aya::Btf;
+
+use crate::attach::{Hook, STEPS, Step};
+use crate::{btf, cgroup, pin, sensor};
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is for.
+    pub step: String,
+    /// What provides it here.
+    pub provider: String,
+    /// It works.
+    pub ok: bool,
+    /// What was seen.
+    pub detail: String,
+    /// What to do when it does not.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(step: &str, provider: &str, seen: Result<String, String>, remedy: &str) -> Self {
+        let ok = seen.is_ok();
+        Self {
+            step: step.to_owned(),
+            provider: provider.to_owned(),
+            ok,
+            detail: seen.unwrap_or_else(|detail| detail),
+            remedy: (!ok).then(|| remedy.to_owned()),
+        }
+    }
+}
+
+/// Tries everything that [`crate::Sensor::load`] needs, without attaching anything.
+///
+/// Where BTF or rights are missing the programs are not tried: their errors would say the same.
+pub fn examine() -> Vec<Finding> {
+    let mut findings = vec![kernel(), types(), hierarchy(), file_system()];
+    match sensor::open() {
+        Ok(mut ebpf) => {
+            findings.push(Finding::new(
+                "rights",
+                "bpf(2)",
+                Ok("maps can be made".into()),
+                "",
+            ));
+            findings.extend(programs(&mut ebpf));
+        }
+        Err(error) => findings.push(Finding::new(
+            "rights",
+            "bpf(2)",
+            Err(chain(&error)),
+            "run as root; Clew drops root once its programs are loaded",
+        )),
+    }
+    findings
+}
+
+fn kernel() -> Finding {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let seen = if version >= (6, 3) {
+        Ok(release)
+    } else {
+        Err(release)
+    };
+    let remedy = "Linux 6.3 or later has the tracepoint sock_recv_length, without which a request \
+                  cannot be bound to its thread";
+    Finding::new("kernel", "uname(2)", seen, remedy)
+}
+
+fn types() -> Finding {
+    let seen = btf::Btf::of_kernel()
+        .and_then(|btf| btf::offsets(&btf))
+        .map(|_| "every structure member found".to_owned())
+        .map_err(|error| error.to_string());
+    let remedy = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as all distributions' are";
+    Finding::new("types", btf::VMLINUX, seen, remedy)
+}
+
+fn hierarchy() -> Finding {
+    let seen = match cgroup::mounted() {
+        Some(path) => Ok(format!("mounted at {}", path.display())),
+        None if rustix::process::geteuid().is_root() => Ok("not mounted; will be".to_owned()),
+        None => Err("not mounted".to_owned()),
+    };
+    Finding::new("sockets", "cgroup2", seen, "run as root, or mount cgroup2")
+}
+
+fn file_system() -> Finding {
+    let seen = match pin::leftovers() {
+        Ok(found) if found.is_empty() => Ok("nothing left behind".to_owned()),
+        Ok(found) => Err(format!(
+            "{} pin directories of processes that are gone",
+            found.len()
+        )),
+        Err(error) => Err(error.to_string()),
+    };
+    Finding::new(
+        "pins",
+        "/sys/fs/bpf",
+        seen,
+        "clew doctor --clean removes what was left behind",
+    )
+}
+
+fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {
+    let btf = match Btf::from_sys_fs() {
+        Ok(btf) => btf,
+        Err(error) => {
+            let seen = Err(error.to_string());
+            return vec![Finding::new(
+                "types",
+                btf::VMLINUX,
+                seen,
+                "see the line above",
+            )];
+        }
+    };
+    STEPS.iter().map(|step| program(step, ebpf, &btf)).collect()
+}
+
+fn program(step: &Step, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
+    let seen = step
+        .load(ebpf, btf)
+        .map(|()| format!("program {} passes the verifier", step.program))
+        .map_err(|error| first_line(&chain(&error)).to_owned());
+    let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \
+                  the edge alone";
+    Finding::new(step.step, &provider(step), seen, remedy)
+}
+
+fn provider(step: &Step) -> String {
+    match step.hook {
+        Hook::Tracepoint(name) => format!("tp_btf/{name}"),
+        Hook::Ingress => "cgroup_skb/ingress".to_owned(),
+        Hook::Egress => "cgroup_skb/egress".to_owned(),
+        Hook::SocketAddress => format!("cgroup/{}", step.program),
+    }
+}
+
+/// The error and its causes, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}

@@ -1,0 +1,154 @@
+//! Pins: what keeps the programs at work when the process that loaded them is killed.
+//!
+//! Each instance has a directory `clew-PID-START` in the BPF file system. START is the process's
+//! start time (`/proc/PID/stat`, field 22), so a later process with the same id is not taken
+//! for its owner.
+
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, mount};
+
+use crate::cgroup::mount_point;
+
+const BPF_FS: &str = "/sys/fs/bpf";
+const PREFIX: &str = "clew-";
+
+/// The directory of this instance's pins; removed, with all in it, on drop.
+#[derive(Debug)]
+pub(crate) struct PinDirectory {
+    path: PathBuf,
+}
+
+impl PinDirectory {
+    /// Makes the directory, mounting the BPF file system where it is not.
+    pub(crate) fn create() -> io::Result<Self> {
+        let root = bpf_fs()?;
+        let pid = std::process::id();
+        let start = start_time(pid).unwrap_or(0);
+        let path = free_name(&root, pid, start);
+        std::fs::create_dir(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+        Ok(Self { path })
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Hands the pins to the user the process is about to become, so that it can remove them.
+    pub(crate) fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.path)? {
+            chown(entry?.path(), Some(uid), Some(gid))?;
+        }
+        chown(&self.path, Some(uid), Some(gid))
+    }
+}
+
+impl Drop for PinDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error,
+                "pins left behind; run `clew doctor --clean` as root");
+        }
+    }
+}
+
+/// One process may load more than one sensor (tests do): the second gets a suffix.
+fn free_name(root: &Path, pid: u32, start: u64) -> PathBuf {
+    (0_u32..)
+        .map(|nth| root.join(format!("{PREFIX}{pid}-{start}-{nth}")))
+        .find(|path| !path.exists())
+        .unwrap_or_else(|| root.join(format!("{PREFIX}{pid}-{start}")))
+}
+
+fn bpf_fs() -> io::Result<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    if let Some(path) = mount_point(&mounts, "bpf") {
+        return Ok(path);
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("bpf", BPF_FS, "bpf", flags, None)?;
+    Ok(BPF_FS.into())
+}
+
+/// Directories whose process has gone without removing them.
+pub fn leftovers() -> io::Result<Vec<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let Some(root) = mount_point(&mounts, "bpf") else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(is_orphan)
+        {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes all [`leftovers`]; with the pins go the programs they kept attached.
+///
+/// # Errors
+///
+/// The first directory that cannot be read or removed (root owns them after SIGKILL before
+/// privileges were dropped).
+pub fn clean() -> io::Result<Vec<PathBuf>> {
+    let found = leftovers()?;
+    for path in &found {
+        remove(path)?;
+    }
+    Ok(found)
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    std::fs::remove_dir(directory)
+}
+
+fn is_orphan(name: &str) -> bool {
+    let mut fields = name.strip_prefix(PREFIX).unwrap_or("").split('-');
+    let (Some(pid), Some(start)) = (
+        fields.next().and_then(|pid| pid.parse::<u32>().ok()),
+        fields.next().and_then(|start| start.parse::<u64>().ok()),
+    ) else {
+        return false;
+    };
+    start_time(pid) != Some(start)
+}
+
+/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)), clock ticks; none when there is no such
+/// process.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; fields are counted behind the last one.
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_owner_is_no_orphan() {
+        let pid = std::process::id();
+        let start = start_time(pid).expect("own start time");
+        assert!(!is_orphan(&format!("clew-{pid}-{start}-0")));
+        assert!(is_orphan(&format!("clew-{pid}-{}-0", start + 1)));
+        assert!(!is_orphan("something-else"));
+        assert!(!is_orphan("clew-x-y"));
+    }
+}

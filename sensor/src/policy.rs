@@ -1,0 +1,121 @@
+//! What a request's lineage may do, as people say it, and as the maps hold it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clew_protocol::kernel::Transport;
+use clew_sensor_abi::policy::{CONNECT_FIXED_BITS, ConnectKey, ExecKey, arguments_hash};
+use clew_sensor_abi::settings::{MODE_ENFORCE, MODE_LEARN, MODE_OBSERVE};
+
+use crate::file::file_key;
+
+/// What happens to what the policy does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing; it is reported.
+    Observe,
+    /// Nothing; a profile is written from the reports.
+    Learn,
+    /// Programs are killed, connections that a profile lacks are denied.
+    Enforce,
+}
+
+impl Mode {
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Mode::Observe => MODE_OBSERVE,
+            Mode::Learn => MODE_LEARN,
+            Mode::Enforce => MODE_ENFORCE,
+        }
+    }
+}
+
+/// A program that requests may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRule {
+    /// Index of the service in [`crate::Config::services`], or none for all.
+    pub service: Option<usize>,
+    /// The program. A file that is not there (yet) is reported and left out.
+    pub path: PathBuf,
+    /// The exact arguments, `argv[0]` first; none for any.
+    pub arguments: Option<Vec<Vec<u8>>>,
+}
+
+/// Where requests may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectRule {
+    /// Index of the service in [`crate::Config::services`], or none for all.
+    pub service: Option<usize>,
+    /// Network address.
+    pub address: IpAddr,
+    /// Prefix length in the address's own family.
+    pub prefix_len: u8,
+    /// Port; none for any.
+    pub port: Option<u16>,
+    /// Transport protocol.
+    pub transport: Transport,
+}
+
+/// Everything allowed. The default allows nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Programs.
+    pub exec: Vec<ExecRule>,
+    /// Flows.
+    pub connect: Vec<ConnectRule>,
+    /// Launchers beside those found by themselves (`jspawnhelper` of every JDK on the host).
+    pub trampolines: Vec<PathBuf>,
+    /// Indices of the services that have a profile: connections it lacks are denied.
+    pub profiled: Vec<usize>,
+}
+
+/// A service's number in the kernel: 0 stands for all.
+pub(crate) fn service_number(index: Option<usize>) -> u32 {
+    index.map_or(0, |index| index as u32 + 1)
+}
+
+impl ExecRule {
+    /// The map key; none, with the reason logged, when the file cannot be found.
+    pub(crate) fn key(&self, key: (u64, u64)) -> Option<ExecKey> {
+        let file = match file_key(&self.path) {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error,
+                    "program on the allow list cannot be found; it is not allowed");
+                return None;
+            }
+        };
+        let arguments = self.arguments.as_ref().map_or(0, |arguments| {
+            let block: Vec<u8> = arguments
+                .iter()
+                .flat_map(|a| [a.as_slice(), &[0]].concat())
+                .collect();
+            arguments_hash(key.0, key.1, &block)
+        });
+        Some(ExecKey {
+            file,
+            arguments,
+            service: service_number(self.service),
+            pad: 0,
+        })
+    }
+}
+
+impl ConnectRule {
+    pub(crate) fn key(&self) -> ConnectKey {
+        let (address, family_bits) = match self.address {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 96),
+            IpAddr::V6(v6) => (v6, 0),
+        };
+        ConnectKey {
+            prefix_bits: CONNECT_FIXED_BITS + family_bits + u32::from(self.prefix_len),
+            service: service_number(self.service),
+            port: self.port.unwrap_or(0),
+            protocol: match self.transport {
+                Transport::Tcp => 6,
+                Transport::Udp => 17,
+            },
+            address: address.octets(),
+        }
+    }
+}

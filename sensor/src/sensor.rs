@@ -1,0 +1,509 @@
+//! The sensor: programs at work, their maps, and the ring they report through.
+
+use std::borrow::BorrowMut;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::ProgramError;
+use aya::{Btf, Ebpf, EbpfLoader};
+use clew_protocol::kernel::{KernelEvent, LostClass};
+use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
+use clew_sensor_abi::policy::{
+    ConnectKey, ExecKey, MARK_CONDEMNED, MARKS, Mark, Service as ServiceEntry,
+};
+use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
+use rustix::event::epoll;
+use thiserror::Error;
+
+use crate::attach::STEPS;
+use crate::btf::{self, BtfError};
+use crate::maps::Raw;
+use crate::pin::PinDirectory;
+use crate::policy::{Mode, Policy, service_number};
+use crate::{cgroup, decode, file};
+
+/// The programs, built from `sensor-ebpf` by this crate's build script.
+pub(crate) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clew.bpf.o"));
+
+/// What the programs are told at start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Key of the tokens.
+    pub key: TokenKey,
+    /// Whose tokens are accepted.
+    pub proxy: ProxyId,
+    /// Mode while somebody tends the programs.
+    pub mode: Mode,
+    /// Mode when nobody has called [`Sensor::heartbeat`] for `heartbeat_limit`.
+    pub fallback_mode: Mode,
+    /// How long the programs go on in `mode` by themselves.
+    pub heartbeat_limit: Duration,
+    /// How long a response that may be an innocent's is held without a verdict.
+    pub hold_span: Duration,
+    /// Most responses held for one event, 1 to 4.
+    pub hold_limit: u32,
+    /// The services, by the ports their backends listen on.
+    pub services: Vec<Service>,
+    /// What is allowed.
+    pub policy: Policy,
+}
+
+/// A service as the kernel knows it.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Ports its backends listen on.
+    pub ports: Vec<u16>,
+}
+
+/// Why the programs are not at work.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// No rights.
+    #[error(
+        "loading BPF programs needs root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and \
+         CAP_SYS_ADMIN; run as root (rights are dropped once the programs are loaded)"
+    )]
+    NoRights,
+    /// Kernel too old or built without what is needed.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The BTF the verifier needs.
+    #[error("the kernel's type information cannot be read: {0}")]
+    KernelTypes(#[from] aya::BtfError),
+    /// The object does not load.
+    #[error("the BPF object does not load: {0}")]
+    Object(#[from] aya::EbpfError),
+    /// One program does not load or attach.
+    #[error("program {program} (step {step}) does not load; `clew doctor` says more")]
+    Program {
+        /// The step it does.
+        step: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// A map cannot be filled.
+    #[error("map {name}: {source}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// No cgroup2.
+    #[error("no cgroup2 hierarchy, and it cannot be mounted: {0}")]
+    Cgroup(io::Error),
+    /// Cannot pin.
+    #[error("cannot pin programs in the BPF file system: {0}")]
+    Pin(io::Error),
+    /// Cannot wait for events.
+    #[error("cannot wait for events: {0}")]
+    Wait(io::Error),
+    /// More services than the kernel's tables hold.
+    #[error("at most {max} services can be told apart; {found} are configured")]
+    Services {
+        /// Bound.
+        max: usize,
+        /// Configured.
+        found: usize,
+    },
+}
+
+/// Sums since the programs were loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // documented at clew_sensor_abi::settings::Counter
+pub struct Counters {
+    pub accepted: u64,
+    pub forged: u64,
+    pub replayed: u64,
+    pub queue_full: u64,
+    pub out_of_order: u64,
+    pub lost_bound: u64,
+    pub lost_interleaved: u64,
+    pub lost_exec: u64,
+    pub lost_connect: u64,
+    pub killed: u64,
+    pub denied: u64,
+    pub muted: u64,
+    pub marks_full: u64,
+    pub no_storage: u64,
+}
+
+/// Most events handed out by one call of [`Sensor::next_events`].
+const BATCH: usize = 4096;
+
+const MAX_SERVICES: usize = 255;
+
+/// The programs at work. They are detached, and nothing is left in the kernel, on drop; when
+/// the process is killed instead, pins keep them at work.
+pub struct Sensor {
+    settings: Array<MapData, Raw<Settings>>,
+    current: Settings,
+    marks: HashMap<MapData, u64, Raw<Mark>>,
+    condemned: VecDeque<u64>,
+    counters: PerCpuArray<MapData, u64>,
+    lost_told: [u64; LOST.len()],
+    ring: RingBuf<MapData>,
+    readiness: OwnedFd,
+    pins: PinDirectory,
+    ebpf: Ebpf,
+}
+
+const LOST: [(Counter, LostClass); 4] = [
+    (Counter::LostBound, LostClass::Bound),
+    (Counter::LostInterleaved, LostClass::Interleaved),
+    (Counter::LostExec, LostClass::Exec),
+    (Counter::LostConnect, LostClass::Connect),
+];
+
+impl Sensor {
+    /// Loads, configures and attaches every program, in this order: nothing runs with default
+    /// settings.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`]; nothing is left behind.
+    pub fn load(config: &Config) -> Result<Self, LoadError> {
+        if config.services.len() > MAX_SERVICES {
+            let found = config.services.len();
+            return Err(LoadError::Services {
+                max: MAX_SERVICES,
+                found,
+            });
+        }
+        let mut ebpf = open()?;
+        let (key0, key1) = config.key.words();
+        let current = Settings {
+            key0,
+            key1,
+            heartbeat: Moment::now().0,
+            heartbeat_limit: nanos(config.heartbeat_limit),
+            hold_span: nanos(config.hold_span),
+            mode: config.mode.number(),
+            fallback_mode: config.fallback_mode.number(),
+            hold_limit: config.hold_limit.clamp(1, 4),
+            proxy: config.proxy.0.into(),
+        };
+        let mut settings: Array<_, Raw<Settings>> = take(&mut ebpf, "SETTINGS")?;
+        set(&mut settings, "SETTINGS", 0, Raw(current))?;
+        tell_services(&mut ebpf, config)?;
+        tell_policy(&mut ebpf, &config.policy, (key0, key1))?;
+
+        let marks = take(&mut ebpf, "MARKS")?;
+        let counters = take(&mut ebpf, "COUNTERS")?;
+        let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
+        let readiness = watch(&ring).map_err(LoadError::Wait)?;
+        let pins = attach_all(&mut ebpf)?;
+        Ok(Self {
+            settings,
+            current,
+            marks,
+            condemned: VecDeque::new(),
+            counters,
+            lost_told: [0; LOST.len()],
+            ring,
+            readiness,
+            pins,
+            ebpf,
+        })
+    }
+
+    /// Waits up to `timeout` for an event that wants a verdict, then appends what there is, in
+    /// the order of the kernel, to `events`; at most 4,096.
+    ///
+    /// Events that want none do not end the wait: they come along at the next call.
+    ///
+    /// # Errors
+    ///
+    /// Waiting failed. A record that cannot be decoded is logged and left out.
+    pub fn next_events(
+        &mut self,
+        timeout: Duration,
+        events: &mut Vec<KernelEvent>,
+    ) -> io::Result<()> {
+        let span = rustix::time::Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let mut ready = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }];
+        match epoll::wait(&self.readiness, &mut ready, Some(&span)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for _ in 0..BATCH {
+            let Some(record) = self.ring.next() else {
+                break;
+            };
+            match decode::event(&record) {
+                Ok(event) => events.push(event),
+                Err(error) => tracing::error!(%error, "record of the kernel left out"),
+            }
+        }
+        self.tell_lost(events);
+        Ok(())
+    }
+
+    fn tell_lost(&mut self, events: &mut Vec<KernelEvent>) {
+        for ((counter, class), told) in LOST.into_iter().zip(&mut self.lost_told) {
+            let total = sum(&self.counters, counter);
+            if total > *told {
+                *told = total;
+                events.push(KernelEvent::Lost { class, total });
+            }
+        }
+    }
+
+    /// Nothing of this request's response leaves from now on.
+    ///
+    /// # Errors
+    ///
+    /// The table of marks cannot be written.
+    pub fn condemn(&mut self, sequence: Sequence) -> Result<(), MapError> {
+        // The proxy resets the connection; a mark is needed only until the backend has noticed.
+        // A quarter of the table for those leaves room for what is held.
+        if self.condemned.len() >= MARKS as usize / 4
+            && let Some(oldest) = self.condemned.pop_front()
+        {
+            self.forget(oldest)?;
+        }
+        self.condemned.push_back(sequence.0);
+        let mark = Mark {
+            until: u64::MAX,
+            state: MARK_CONDEMNED,
+            pad: 0,
+        };
+        self.marks.insert(sequence.0, Raw(mark), 0)
+    }
+
+    /// A held response may leave.
+    ///
+    /// # Errors
+    ///
+    /// The table of marks cannot be written.
+    pub fn release(&mut self, sequence: Sequence) -> Result<(), MapError> {
+        self.forget(sequence.0)
+    }
+
+    fn forget(&mut self, sequence: u64) -> Result<(), MapError> {
+        match self.marks.remove(&sequence) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says that somebody tends the programs. Call it several times per `heartbeat_limit`.
+    ///
+    /// # Errors
+    ///
+    /// The settings cannot be written.
+    pub fn heartbeat(&mut self) -> Result<(), MapError> {
+        self.current.heartbeat = Moment::now().0;
+        self.settings.set(0, Raw(self.current), 0)
+    }
+
+    /// Sums since start.
+    pub fn counters(&self) -> Counters {
+        let sum = |counter| sum(&self.counters, counter);
+        Counters {
+            accepted: sum(Counter::Accepted),
+            forged: sum(Counter::Forged),
+            replayed: sum(Counter::Replayed),
+            queue_full: sum(Counter::QueueFull),
+            out_of_order: sum(Counter::OutOfOrder),
+            lost_bound: sum(Counter::LostBound),
+            lost_interleaved: sum(Counter::LostInterleaved),
+            lost_exec: sum(Counter::LostExec),
+            lost_connect: sum(Counter::LostConnect),
+            killed: sum(Counter::Killed),
+            denied: sum(Counter::Denied),
+            muted: sum(Counter::Muted),
+            marks_full: sum(Counter::MarksFull),
+            no_storage: sum(Counter::NoStorage),
+        }
+    }
+
+    /// The programs, for [`crate::statistics`].
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &aya::programs::Program> {
+        self.ebpf.programs().map(|(_, program)| program)
+    }
+
+    /// Hands the pins to the user the process is about to become, so that a clean stop can
+    /// remove them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `chown(2)`.
+    pub fn give_pins_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        self.pins.give_to(uid, gid)
+    }
+}
+
+/// Parses and loads the object's maps; no program yet.
+pub(crate) fn open() -> Result<Ebpf, LoadError> {
+    let offsets = Raw(btf::offsets(&btf::Btf::of_kernel()?)?);
+    // aya 0.14 can make a task storage map but has no type to look into it; nor is one needed.
+    let loaded = EbpfLoader::new()
+        .allow_unsupported_maps()
+        .override_global("OFFSETS", &offsets, true)
+        .load(OBJECT);
+    loaded.map_err(|error| match denied(&error) {
+        true => LoadError::NoRights,
+        false => LoadError::Object(error),
+    })
+}
+
+/// Whether `error` comes down to `EPERM` or `EACCES`.
+fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+fn attach_all(ebpf: &mut Ebpf) -> Result<PinDirectory, LoadError> {
+    let btf = Btf::from_sys_fs()?;
+    let cgroup = cgroup::root().map_err(LoadError::Cgroup)?;
+    let pins = PinDirectory::create().map_err(LoadError::Pin)?;
+    for step in STEPS {
+        let link = step.attach(ebpf, &btf, &cgroup)?;
+        link.pin(pins.join(step.program))
+            .map_err(|error| LoadError::Pin(io::Error::other(error)))?;
+    }
+    Ok(pins)
+}
+
+fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
+    let mut ports: HashMap<_, u32, u32> = lend(ebpf, "PORTS")?;
+    for (index, service) in config.services.iter().enumerate() {
+        for &port in &service.ports {
+            ports
+                .insert(u32::from(port), service_number(Some(index)), 0)
+                .map_err(|source| LoadError::Map {
+                    name: "PORTS",
+                    source,
+                })?;
+        }
+    }
+    let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
+    for &index in &config.policy.profiled {
+        let number = service_number(Some(index));
+        set(
+            &mut services,
+            "SERVICES",
+            number,
+            Raw(ServiceEntry { has_profile: 1 }),
+        )?;
+    }
+    Ok(())
+}
+
+fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), LoadError> {
+    let mut exec: HashMap<_, Raw<ExecKey>, u32> = lend(ebpf, "EXEC_ALLOW")?;
+    for rule in policy.exec.iter().filter_map(|rule| rule.key(key)) {
+        exec.insert(Raw(rule), 1, 0)
+            .map_err(|source| LoadError::Map {
+                name: "EXEC_ALLOW",
+                source,
+            })?;
+    }
+    let mut connect: LpmTrie<_, [u8; 24], u32> = lend(ebpf, "CONNECT_ALLOW")?;
+    for rule in policy.connect.iter().map(|rule| rule.key()) {
+        connect
+            .insert(&Key::new(rule.prefix_bits, lpm_data(&rule)), 1, 0)
+            .map_err(|source| LoadError::Map {
+                name: "CONNECT_ALLOW",
+                source,
+            })?;
+    }
+    let mut trampolines: HashMap<_, Raw<clew_sensor_abi::FileKey>, u32> =
+        lend(ebpf, "TRAMPOLINES")?;
+    let known = file::known_trampolines();
+    for path in known.iter().chain(&policy.trampolines) {
+        match file::file_key(path) {
+            Ok(key) => trampolines
+                .insert(Raw(key), 1, 0)
+                .map_err(|source| LoadError::Map {
+                    name: "TRAMPOLINES",
+                    source,
+                })?,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "no such launcher"),
+        }
+    }
+    Ok(())
+}
+
+/// The key behind its prefix length, as it lies in memory.
+fn lpm_data(key: &ConnectKey) -> [u8; 24] {
+    let mut data = [0; 24];
+    data[..4].copy_from_slice(&key.service.to_ne_bytes());
+    data[4..6].copy_from_slice(&key.port.to_ne_bytes());
+    data[6..8].copy_from_slice(&key.protocol.to_ne_bytes());
+    data[8..].copy_from_slice(&key.address);
+    data
+}
+
+/// A map to fill; it stays with the object, for dropping it would close it.
+fn lend<'a, M>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<&'a mut aya::maps::Map, Error = MapError>,
+{
+    let map = ebpf.map_mut(name).ok_or(MapError::KeyNotFound);
+    map.and_then(M::try_from)
+        .map_err(|source| LoadError::Map { name, source })
+}
+
+/// A map to keep.
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(MapError::KeyNotFound);
+    map.and_then(M::try_from)
+        .map_err(|source| LoadError::Map { name, source })
+}
+
+fn set<M: BorrowMut<MapData>, T: aya::Pod>(
+    array: &mut Array<M, T>,
+    name: &'static str,
+    index: u32,
+    value: T,
+) -> Result<(), LoadError> {
+    array
+        .set(index, value, 0)
+        .map_err(|source| LoadError::Map { name, source })
+}
+
+/// An epoll set that becomes ready when the kernel asks for attention, and only then: level
+/// triggered, it would be ready as long as any record waits.
+fn watch(ring: &RingBuf<MapData>) -> io::Result<OwnedFd> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(&set, ring.as_fd(), epoll::EventData::new_u64(0), flags)?;
+    Ok(set)
+}
+
+fn sum(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> u64 {
+    debug_assert!((counter as u32) < COUNTERS);
+    counters
+        .get(&(counter as u32), 0)
+        .map_or(0, |values| values.iter().sum())
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,71 @@
+//! What the programs cost, as the kernel counts it (`kernel.bpf_stats_enabled`).
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use aya::programs::{ProgramError, loaded_programs};
+use aya::sys::{Stats, SyscallError, enable_stats};
+
+use crate::Sensor;
+use crate::attach::STEPS;
+
+/// One program's runs so far. Zero unless counting is on: [`count_run_time`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// The kernel's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Runs.
+    pub runs: u64,
+    /// Time spent in them, the counting itself included.
+    pub run_time: Duration,
+}
+
+/// Switches counting on until the returned descriptor is dropped (Linux 5.8).
+///
+/// # Errors
+///
+/// Needs `CAP_SYS_ADMIN`.
+pub fn count_run_time() -> Result<OwnedFd, SyscallError> {
+    enable_stats(Stats::RunTime)
+}
+
+/// The programs of one sensor.
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub fn of(sensor: &Sensor) -> Result<Vec<ProgramCost>, ProgramError> {
+    sensor
+        .programs()
+        .map(|program| program.info().map(|info| cost(&info)))
+        .collect()
+}
+
+/// The programs of all sensors on this host, whoever loaded them; needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub fn of_all() -> Result<Vec<ProgramCost>, ProgramError> {
+    let ours = |cost: &ProgramCost| STEPS.iter().any(|step| step.program == cost.name);
+    loaded_programs()
+        .map(|info| info.map(|info| cost(&info)))
+        .filter(|cost| cost.as_ref().map_or(true, ours))
+        .collect()
+}
+
+/// Whether the program with this id is still loaded.
+pub fn exists(id: u32) -> bool {
+    loaded_programs().flatten().any(|info| info.id() == id)
+}
+
+fn cost(info: &aya::programs::ProgramInfo) -> ProgramCost {
+    ProgramCost {
+        id: info.id(),
+        name: info.name_as_str().unwrap_or_default().to_owned(),
+        runs: info.run_count(),
+        run_time: info.run_time(),
+    }
+}

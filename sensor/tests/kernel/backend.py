@@ -1,0 +1,50 @@
+"""A blocking HTTP/1.1 backend: one thread, one connection at a time, keep-alive.
+
+argv[1]: address to listen on; argv[2]: bytes per recv. Prints its port, then serves until killed.
+  GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
+  GET /connect/PORT     connects to 127.0.0.1:PORT, answers "connected" or the error
+  GET anything          answers "ok"
+"""
+import socket
+import subprocess
+import sys
+from urllib.parse import unquote
+
+def run(command):
+    done = subprocess.run(["/bin/sh", "-c", command], cwd="/usr", env={"SECRET": "hunter2"})
+    return f"status {done.returncode}"
+
+def connect(port):
+    try:
+        socket.create_connection(("127.0.0.1", int(port)), timeout=1).close()
+        return "connected"
+    except OSError as error:
+        return f"error {error.errno}"
+
+def answer(path):
+    verb, _, argument = unquote(path).lstrip("/").partition("/")
+    return {"run": run, "connect": connect}.get(verb, lambda _: "ok")(argument)
+
+def serve(connection, size):
+    data = b""
+    while True:
+        while b"\r\n\r\n" not in data:
+            more = connection.recv(size)
+            if not more:
+                return
+            data += more
+        head, _, data = data.partition(b"\r\n\r\n")
+        body = answer(head.split(b" ")[1].decode()).encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+listener = socket.create_server((sys.argv[1], 0), family=family, backlog=64)
+print(listener.getsockname()[1], flush=True)
+while True:
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection:
+        try:
+            serve(connection, int(sys.argv[2]))
+        except OSError:
+            pass

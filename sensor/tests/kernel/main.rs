@@ -1,0 +1,33 @@
+//! The programs on the real kernel. Each test loads its own sensor, with its own key, and starts
+//! its own backend process; all of it goes when the test ends.
+//!
+//! Without root they cannot run, say so, and are counted as ignored.
+
+mod policy;
+mod stage;
+mod stop;
+mod thread;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not root: the tests of the kernel programs are skipped, and counted as ignored");
+    }
+    let tests = [thread::TESTS, stop::TESTS, policy::TESTS].concat();
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            Trial::test(name, move || {
+                test().map_err(|error| Failed::from(format!("{error:?}")))
+            })
+            .with_ignored_flag(!root)
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A test and its name.
+pub(crate) type Test = (&'static str, fn() -> anyhow::Result<()>);

@@ -1,0 +1,158 @@
+//! What the policy allows, by program, by arguments, by address.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clew_protocol::kernel::{Decision, Transport};
+use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
+
+use crate::Test;
+use crate::stage::Stage;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("policy::allowed_programs_run", allowed_programs_run),
+    (
+        "policy::arguments_are_part_of_the_rule",
+        arguments_are_part_of_the_rule,
+    ),
+    (
+        "policy::trampolines_pass_and_the_next_is_judged",
+        trampolines_pass_and_the_next_is_judged,
+    ),
+    (
+        "policy::connections_are_reported_without_a_profile",
+        connections_are_reported,
+    ),
+    (
+        "policy::connections_a_profile_lacks_are_denied",
+        connections_a_profile_lacks_are_denied,
+    ),
+    (
+        "policy::nobody_tends_the_programs",
+        nobody_tends_the_programs,
+    ),
+];
+
+fn shell(arguments: Option<&[&str]>) -> ExecRule {
+    ExecRule {
+        service: Some(0),
+        path: PathBuf::from("/bin/sh"),
+        arguments: arguments
+            .map(|arguments| arguments.iter().map(|a| a.as_bytes().to_vec()).collect()),
+    }
+}
+
+fn allowed_programs_run() -> Result<()> {
+    let policy = Policy {
+        exec: vec![shell(None)],
+        ..Policy::default()
+    };
+    let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/exit%203");
+    client.send(&head)?;
+    ensure!(client.answer()? == "status 3");
+    ensure!(stage.wait_exec(sequence)?.decision == Decision::Allowed);
+    Ok(())
+}
+
+fn arguments_are_part_of_the_rule() -> Result<()> {
+    let exact = shell(Some(&["/bin/sh", "-c", "exit 4"]));
+    let policy = Policy {
+        exec: vec![exact],
+        ..Policy::default()
+    };
+    let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
+    let mut client = stage.connect()?;
+    let (_, head) = stage.head("/run/exit%204");
+    client.send(&head)?;
+    ensure!(client.answer()? == "status 4");
+    let (sequence, head) = stage.head("/run/exit%205");
+    client.send(&head)?;
+    ensure!(stage.wait_exec(sequence)?.decision == Decision::Killed);
+    Ok(())
+}
+
+/// `env` stands in for `jspawnhelper`: it does nothing but exec again.
+fn trampolines_pass_and_the_next_is_judged() -> Result<()> {
+    let policy = Policy {
+        exec: vec![shell(None)],
+        trampolines: vec![PathBuf::from("/usr/bin/env")],
+        ..Policy::default()
+    };
+    let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/exec%20env%20id");
+    client.send(&head)?;
+    let killed = stage.wait("killed id", |event| match event {
+        clew_protocol::kernel::KernelEvent::Exec(exec)
+            if exec.lineage.sequence == sequence && exec.decision == Decision::Killed =>
+        {
+            Some(exec.process.clone())
+        }
+        _ => None,
+    })?;
+    ensure!(killed.arguments == [b"id"]);
+    Ok(())
+}
+
+fn connections_are_reported() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let target = TcpListener::bind("127.0.0.1:0")?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head(&format!("/connect/{}", target.local_addr()?.port()));
+    client.send(&head)?;
+    ensure!(client.answer()? == "connected");
+    let connect = stage.wait_connect(sequence)?;
+    ensure!(connect.decision == Decision::Observed);
+    ensure!(connect.target == target.local_addr()? && connect.transport == Transport::Tcp);
+    Ok(())
+}
+
+fn connections_a_profile_lacks_are_denied() -> Result<()> {
+    let known = TcpListener::bind("127.0.0.1:0")?;
+    let unknown = TcpListener::bind("127.0.0.1:0")?;
+    let port = known.local_addr()?.port();
+    let policy = Policy {
+        connect: vec![ConnectRule {
+            service: Some(0),
+            address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
+            prefix_len: 8,
+            port: Some(port),
+            transport: Transport::Tcp,
+        }],
+        profiled: vec![0],
+        ..Policy::default()
+    };
+    let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
+    let mut client = stage.connect()?;
+    let (_, head) = stage.head(&format!("/connect/{port}"));
+    client.send(&head)?;
+    ensure!(client.answer()? == "connected");
+    let (sequence, head) = stage.head(&format!("/connect/{}", unknown.local_addr()?.port()));
+    client.send(&head)?;
+    let connect = stage.wait_connect(sequence)?;
+    ensure!(connect.decision == Decision::Denied && connect.lineage.held == [sequence]);
+    stage.sensor.release(sequence)?;
+    // EPERM.
+    ensure!(client.answer()? == "error 1");
+    Ok(())
+}
+
+/// Mode and fallback mode differ: with no heartbeat the fallback holds.
+fn nobody_tends_the_programs() -> Result<()> {
+    let mut stage = Stage::untended(Mode::Observe, Mode::Enforce)?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/true");
+    client.send(&head)?;
+    ensure!(stage.wait_exec(sequence)?.decision == Decision::Killed);
+    stage.sensor.release(sequence)?;
+    ensure!(client.answer()? == "status -9");
+    stage.sensor.heartbeat()?;
+    let (_, head) = stage.head("/run/true");
+    client.send(&head)?;
+    ensure!(client.answer()? == "status 0");
+    Ok(())
+}

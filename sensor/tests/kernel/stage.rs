@@ -1,0 +1,270 @@
+//! One sensor, one backend process, and a client that speaks as the proxy would.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clew_protocol::kernel::{Bound, Connect, Exec, KernelEvent};
+use clew_protocol::{ProxyId, Sequence, Token, TokenKey};
+use clew_sensor::{Config, Mode, Policy, Sensor, Service};
+
+/// How long anything may take that should happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long is waited for what should not happen.
+pub(crate) const MOMENT: Duration = Duration::from_millis(300);
+
+/// Tests run side by side, and each sensor sees the tokens of all.
+static NEXT_PROXY: AtomicU16 = AtomicU16::new(1);
+
+pub(crate) struct Backend {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Backend {
+    pub(crate) fn start(ip: &str, recv_bytes: usize) -> Result<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/backend.py");
+        // setpriv: the backend dies with this process, however it ends.
+        let mut child = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "/usr/bin/python3",
+                script,
+                ip,
+                &recv_bytes.to_string(),
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("python3 and setpriv are needed: make setup")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
+        let port: u16 = line.trim().parse()?;
+        Ok(Self {
+            child,
+            address: SocketAddr::new(ip.parse()?, port),
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) sensor: Sensor,
+    pub(crate) backend: Backend,
+    key: TokenKey,
+    proxy: ProxyId,
+    next: Cell<u64>,
+    seen: Vec<KernelEvent>,
+}
+
+impl Stage {
+    pub(crate) fn new(mode: Mode) -> Result<Self> {
+        Self::with(mode, "127.0.0.1", 65_536, |_| Policy::default())
+    }
+
+    pub(crate) fn with(
+        mode: Mode,
+        ip: &str,
+        recv_bytes: usize,
+        policy: impl FnOnce(SocketAddr) -> Policy,
+    ) -> Result<Self> {
+        let backend = Backend::start(ip, recv_bytes)?;
+        let policy = policy(backend.address);
+        Self::on(backend, mode, mode, Duration::from_secs(60), policy)
+    }
+
+    /// A sensor whose mode holds for a tenth of a second without a heartbeat.
+    pub(crate) fn untended(mode: Mode, fallback_mode: Mode) -> Result<Self> {
+        let backend = Backend::start("127.0.0.1", 65_536)?;
+        Self::on(
+            backend,
+            mode,
+            fallback_mode,
+            Duration::from_millis(100),
+            Policy::default(),
+        )
+    }
+
+    fn on(
+        backend: Backend,
+        mode: Mode,
+        fallback_mode: Mode,
+        heartbeat_limit: Duration,
+        policy: Policy,
+    ) -> Result<Self> {
+        let key = TokenKey::new(rand_bytes());
+        let proxy = ProxyId(NEXT_PROXY.fetch_add(1, Ordering::Relaxed));
+        let sensor = Sensor::load(&Config {
+            key: key.clone(),
+            proxy,
+            mode,
+            fallback_mode,
+            heartbeat_limit,
+            hold_span: Duration::from_secs(1),
+            hold_limit: 4,
+            services: vec![Service {
+                name: "test".into(),
+                ports: vec![backend.address.port()],
+            }],
+            policy,
+        })?;
+        Ok(Self {
+            sensor,
+            backend,
+            key,
+            proxy,
+            next: Cell::new(1),
+            seen: Vec::new(),
+        })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Client> {
+        let stream = TcpStream::connect(self.backend.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Client { stream })
+    }
+
+    pub(crate) fn fresh(&self) -> Sequence {
+        let sequence = self.next.get();
+        self.next.set(sequence + 1);
+        Sequence(sequence)
+    }
+
+    pub(crate) fn token(&self, sequence: Sequence) -> String {
+        let hex = Token::mint(&self.key, self.proxy, sequence).to_hex();
+        String::from_utf8_lossy(&hex).into_owned()
+    }
+
+    /// A tagged request's head, and its sequence.
+    pub(crate) fn head(&self, target: &str) -> (Sequence, String) {
+        let sequence = self.fresh();
+        (sequence, head_with(target, &self.token(sequence)))
+    }
+
+    /// Waits for the first event, old or new, that `pick` takes.
+    pub(crate) fn wait<T>(
+        &mut self,
+        what: &str,
+        pick: impl Fn(&KernelEvent) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = self.seen.iter().find_map(&pick) {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                bail!("no {what} within {PATIENCE:?}; seen: {:#?}", self.seen);
+            }
+            self.look()?;
+        }
+    }
+
+    fn look(&mut self) -> Result<()> {
+        Ok(self
+            .sensor
+            .next_events(Duration::from_millis(20), &mut self.seen)?)
+    }
+
+    pub(crate) fn wait_bound(&mut self, sequence: Sequence) -> Result<Bound> {
+        self.wait("Bound", |event| match event {
+            KernelEvent::Bound(bound) if bound.sequence == sequence => Some(bound.clone()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn wait_exec(&mut self, sequence: Sequence) -> Result<Exec> {
+        self.wait("Exec", |event| match event {
+            KernelEvent::Exec(exec) if exec.lineage.sequence == sequence => {
+                Some(exec.as_ref().clone())
+            }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn wait_connect(&mut self, sequence: Sequence) -> Result<Connect> {
+        self.wait("Connect", |event| match event {
+            KernelEvent::Connect(connect) if connect.lineage.sequence == sequence => {
+                Some(connect.as_ref().clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Everything seen within a moment.
+    pub(crate) fn events(&mut self) -> Result<&[KernelEvent]> {
+        let deadline = Instant::now() + MOMENT;
+        while Instant::now() < deadline {
+            self.look()?;
+        }
+        Ok(&self.seen)
+    }
+}
+
+pub(crate) fn head_with(target: &str, token: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nx-clew-token: {token}\r\nHost: test\r\nX-Other: 1\r\n\r\n")
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+}
+
+impl Client {
+    pub(crate) fn send(&mut self, text: &str) -> Result<()> {
+        Ok(self.stream.write_all(text.as_bytes())?)
+    }
+
+    /// The body of the next response.
+    pub(crate) fn answer(&mut self) -> Result<String> {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            if self.stream.read(&mut byte)? == 0 {
+                bail!("connection closed");
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head)?;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Content-Length: "))
+            .context("no length")?
+            .parse()?;
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(String::from_utf8(body)?)
+    }
+
+    /// Checks that not one byte comes within a moment.
+    pub(crate) fn hears_nothing(&mut self) -> Result<()> {
+        self.stream.set_read_timeout(Some(MOMENT))?;
+        let heard = self.stream.read(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        match heard {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            other => bail!("expected silence, got {other:?}"),
+        }
+    }
+}
+
+/// Bytes that differ from test to test.
+fn rand_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
+    random.expect("/dev/urandom");
+    bytes
+}

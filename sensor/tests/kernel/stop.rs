@@ -1,0 +1,187 @@
+//! Decide, hold and mute: what a request starts, and what leaves because of it.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use clew_protocol::kernel::{Decision, Strength};
+use clew_sensor::Mode;
+
+use crate::Test;
+use crate::stage::Stage;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("decide::a_shell_never_runs", a_shell_never_runs),
+    (
+        "decide::the_record_says_what_it_was",
+        the_record_says_what_it_was,
+    ),
+    (
+        "decide::long_arguments_are_cut_and_flagged",
+        long_arguments_are_cut_and_flagged,
+    ),
+    (
+        "decide::strangers_run_what_they_like",
+        strangers_run_what_they_like,
+    ),
+    ("decide::observe_stops_nothing", observe_stops_nothing),
+    (
+        "mute::held_responses_wait_and_go",
+        held_responses_wait_and_go,
+    ),
+    (
+        "mute::condemned_responses_never_leave",
+        condemned_responses_never_leave,
+    ),
+    ("unload::nothing_is_left", nothing_is_left),
+];
+
+fn a_shell_never_runs() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let dir = tempfile::tempdir()?;
+    for n in 0..50 {
+        let marker = dir.path().join(n.to_string());
+        let mut client = stage.connect()?;
+        let (sequence, head) = stage.head(&format!("/run/echo>{}", marker.display()));
+        client.send(&head)?;
+        let exec = stage.wait_exec(sequence)?;
+        ensure!(exec.decision == Decision::Killed);
+        ensure!(exec.lineage.strength == Strength::Reader);
+        ensure!(exec.lineage.held == [sequence], "{:?}", exec.lineage);
+        stage.sensor.release(sequence)?;
+        ensure!(client.answer()? == "status -9");
+        ensure!(!marker.exists());
+    }
+    Ok(())
+}
+
+fn the_record_says_what_it_was() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/echo%20hello");
+    client.send(&head)?;
+    let exec = stage.wait_exec(sequence)?;
+    let process = &exec.process;
+    let shell = std::fs::canonicalize("/bin/sh")?;
+    ensure!(
+        process.arguments == [&b"/bin/sh"[..], b"-c", b"echo hello"],
+        "{process:?}"
+    );
+    ensure!(process.environment == [b"SECRET=hunter2"]);
+    ensure!(process.filename == b"/bin/sh");
+    ensure!(
+        process.executable == shell.as_os_str().as_encoded_bytes(),
+        "{process:?}"
+    );
+    ensure!(process.working_directory == b"/usr");
+    ensure!(process.comm == "sh" && process.uid == 0 && !process.truncated);
+    ensure!(process.cgroup_id != 0);
+    let stat = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(&shell)?);
+    ensure!(process.file.is_some_and(|file| file.device == stat));
+    ensure!(
+        process
+            .ancestry
+            .first()
+            .is_some_and(|parent| parent.pid == stage.backend.pid())
+    );
+    ensure!(process.ancestry.last().is_some_and(|init| init.pid == 1));
+    ensure!(exec.lineage.backend.tgid == stage.backend.pid());
+    Ok(())
+}
+
+fn long_arguments_are_cut_and_flagged() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head(&format!("/run/true%20{}", "a".repeat(6000)));
+    client.send(&head)?;
+    let exec = stage.wait_exec(sequence)?;
+    ensure!(exec.process.truncated);
+    ensure!(exec.process.arguments[2].len() == 4096 - "/bin/sh\0-c\0".len());
+    Ok(())
+}
+
+fn strangers_run_what_they_like() -> Result<()> {
+    let stage = Stage::new(Mode::Enforce)?;
+    let mut client = stage.connect()?;
+    client.send("GET /run/true HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    ensure!(client.answer()? == "status 0");
+    ensure!(std::process::Command::new("/bin/true").status()?.success());
+    Ok(())
+}
+
+fn observe_stops_nothing() -> Result<()> {
+    let mut stage = Stage::new(Mode::Observe)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/true");
+    client.send(&head)?;
+    ensure!(client.answer()? == "status 0");
+    let exec = stage.wait_exec(sequence)?;
+    ensure!(exec.decision == Decision::Observed && exec.lineage.held.is_empty());
+    Ok(())
+}
+
+fn held_responses_wait_and_go() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/true");
+    client.send(&head)?;
+    stage.wait_exec(sequence)?;
+    client.hears_nothing()?;
+    stage.sensor.release(sequence)?;
+    ensure!(client.answer()? == "status -9");
+    // The next request on the same connection is its own affair.
+    let (_, head) = stage.head("/");
+    client.send(&head)?;
+    ensure!(client.answer()? == "ok");
+    Ok(())
+}
+
+fn condemned_responses_never_leave() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/true");
+    client.send(&head)?;
+    stage.wait_exec(sequence)?;
+    stage.sensor.condemn(sequence)?;
+    client.hears_nothing()?;
+    ensure!(stage.sensor.counters().muted > 0);
+    // The proxy resets; the backend goes on to serve others.
+    drop(client);
+    let mut other = stage.connect()?;
+    let (_, head) = stage.head("/");
+    other.send(&head)?;
+    ensure!(other.answer()? == "ok");
+    Ok(())
+}
+
+fn nothing_is_left() -> Result<()> {
+    let stage = Stage::new(Mode::Enforce)?;
+    let ours = |path: &Path| {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        name.starts_with(&format!("clew-{}-", std::process::id()))
+    };
+    let pins = || -> Result<usize> {
+        let entries = std::fs::read_dir("/sys/fs/bpf")?.flatten();
+        Ok(entries.filter(|entry| ours(&entry.path())).count())
+    };
+    // Other tests of this process have pins too; this one's must go.
+    let pid = stage.backend.pid();
+    let programs = clew_sensor::statistics::of(&stage.sensor)?;
+    ensure!(programs.len() == 9, "{programs:?}");
+    ensure!(pins()? > 0);
+    let ids: Vec<u32> = programs.iter().map(|program| program.id).collect();
+    drop(stage);
+    ensure!(!Path::new(&format!("/proc/{pid}")).exists());
+    let deadline = std::time::Instant::now() + crate::stage::PATIENCE;
+    while ids.iter().any(|&id| clew_sensor::statistics::exists(id)) {
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "programs still loaded"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Ok(())
+}
