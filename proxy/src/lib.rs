@@ -1,1 +1,25 @@
+//! The edge: HTTP in, tagged HTTP out, and the verdict carried out.
+//!
+//! The only crate that names pingora. [`Edge::bind`] takes the ports while there are rights to,
+//! [`Edge::serve`] runs until [`Handle::shutdown`]. A verdict reaches a request through
+//! [`Handle::cancel`]: the upstream connection is reset under the waiting request, whose task
+//! then answers 403, or cuts the response that it has begun.
 #![forbid(unsafe_code)]
+
+mod bans;
+mod client;
+mod config;
+mod connection;
+mod counters;
+mod edge;
+mod exchange;
+mod flight;
+mod inputs;
+mod page;
+mod proxy_protocol;
+mod service;
+
+pub use bans::Ban;
+pub use config::{Config, HealthCheck, Limits, ListenerConfig, ServiceConfig, Tagging, TlsConfig};
+pub use counters::Counters;
+pub use edge::{BindError, Edge, Handle};

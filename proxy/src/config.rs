@@ -1,0 +1,148 @@
+//! What the edge is told: validated by whoever builds it, immutable from then on.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use clew_protocol::request::ProxyRecord;
+use clew_protocol::{ProxyId, TokenKey};
+use ipnet::IpNet;
+
+/// The whole configuration of an [`crate::Edge`].
+#[derive(Debug)]
+pub struct Config {
+    /// Where clients connect; at least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// Where requests go; at least one. The first takes what no other's `hosts` name.
+    pub services: Vec<ServiceConfig>,
+    /// Bounds on what clients may ask.
+    pub limits: Limits,
+    /// Peers whose `Forwarded`, `X-Forwarded-For` and PROXY headers are believed.
+    pub trusted_hops: Vec<IpNet>,
+    /// Addresses that many people share; never banned.
+    pub shared_addresses: Vec<IpNet>,
+    /// Worker threads; each serves its connections alone.
+    pub threads: usize,
+    /// How requests are named for the kernel; none without a sensor.
+    pub tagging: Option<Tagging>,
+    /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].
+    pub shutdown_grace: Duration,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Certificate and key; none for plain HTTP/1.1.
+    pub tls: Option<TlsConfig>,
+    /// Connections start with a PROXY header, version 1 or 2, of a trusted hop.
+    pub proxy_protocol: bool,
+}
+
+/// PEM files of one TLS listener. TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1 by ALPN.
+#[derive(Debug, Clone)]
+pub struct TlsConfig {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// A group of equal backends.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Name in records and profiles.
+    pub name: String,
+    /// Host names (without port, lower case) it serves; empty: whatever no other does.
+    pub hosts: Vec<String>,
+    /// Backends; plain HTTP/1.1.
+    pub upstreams: Vec<SocketAddr>,
+    /// How backends are checked; none: each is taken to be up.
+    pub health_check: Option<HealthCheck>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for the next byte of a response.
+    pub read_timeout: Duration,
+    /// Longest wait for a backend to take the next byte of a request.
+    pub write_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+}
+
+impl ServiceConfig {
+    /// A service with the default timeouts (connect 3 s, read and write 60 s, idle 60 s).
+    pub fn new(name: impl Into<String>, upstreams: Vec<SocketAddr>) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            upstreams,
+            health_check: None,
+            connect_timeout: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// An active check: a TCP connection that must succeed.
+#[derive(Debug, Clone, Copy)]
+pub struct HealthCheck {
+    /// How often.
+    pub interval: Duration,
+}
+
+/// Bounds on what clients may ask. Each has a default that ordinary clients do not meet.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open client connections. Default 10,000: at about 64 KiB each, 640 MiB.
+    pub connections: usize,
+    /// Bytes of a request head. Default 32 KiB, four times what common servers take.
+    pub head_bytes: usize,
+    /// Header fields of a request. Default 100.
+    pub headers: usize,
+    /// Bytes of a request body. Default 10 MiB.
+    pub body_bytes: u64,
+    /// From the first byte of a head to its last. Default 10 s.
+    pub head_deadline: Duration,
+    /// From the end of the head to the end of the body. Default 60 s.
+    pub body_deadline: Duration,
+    /// An idle connection between requests. Default 60 s.
+    pub keepalive: Duration,
+    /// TLS and PROXY handshakes. Default 5 s.
+    pub handshake_deadline: Duration,
+    /// Streams that one HTTP/2 connection may have open. Default 128.
+    pub h2_streams: u32,
+    /// Bans remembered. Default 65,536.
+    pub bans: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_bytes: 32 * 1024,
+            headers: 100,
+            body_bytes: 10 * 1024 * 1024,
+            head_deadline: Duration::from_secs(10),
+            body_deadline: Duration::from_secs(60),
+            keepalive: Duration::from_secs(60),
+            handshake_deadline: Duration::from_secs(5),
+            h2_streams: 128,
+            bans: 65_536,
+        }
+    }
+}
+
+/// How requests are named for the kernel.
+#[derive(Debug, Clone)]
+pub struct Tagging {
+    /// Key of the tokens' MAC.
+    pub key: TokenKey,
+    /// This proxy.
+    pub proxy: ProxyId,
+    /// Where request records go. Never waited for: what does not fit is counted.
+    pub records: SyncSender<ProxyRecord>,
+}

@@ -1,0 +1,211 @@
+//! One client connection: a total deadline on each request head, which per-read timeouts do not
+//! give (a byte every few seconds would hold a connection for ever).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::http::ResponseHeader;
+use pingora::protocols::ALPN;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::counters::Tally;
+
+/// What the stream and the request on it tell one another.
+#[derive(Debug, Default)]
+pub(crate) struct Phase {
+    /// A request head has been read and its request is not over.
+    in_request: AtomicBool,
+    /// The connection itself, when its request failed but it can carry another.
+    spared: Mutex<Option<Stream>>,
+}
+
+impl Phase {
+    pub(crate) fn set_in_request(&self, in_request: bool) {
+        self.in_request.store(in_request, Ordering::Relaxed);
+    }
+
+    /// Hands the connection back: pingora closes it after any failed request.
+    pub(crate) fn spare(&self, stream: Stream) {
+        *self.spared.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
+    /// The connection that was handed back, if one was.
+    pub(crate) fn take_spared(&self) -> Option<Stream> {
+        self.spared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The phase of the connection that `digest` describes, if it is an HTTP/1 one of ours.
+    pub(crate) fn of(digest: Option<&ProxyDigest>) -> Option<&Arc<Phase>> {
+        digest?.user_data.as_ref()?.downcast_ref()
+    }
+}
+
+/// A stream whose request heads have a deadline.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    inner: S,
+    phase: Arc<Phase>,
+    digest: Arc<ProxyDigest>,
+    tally: Arc<Tally>,
+    deadline: Duration,
+    /// When the head being read has to be there.
+    due: Option<Instant>,
+    /// Wakes the reader at `due`; made only when a head comes in more than one piece.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: IO> Connection<S> {
+    pub(crate) fn new(inner: S, deadline: Duration, tally: Arc<Tally>) -> pingora::Result<Self> {
+        let phase = Arc::new(Phase::default());
+        // The digest is pingora's way to carry data of ours from the stream to its requests.
+        let header = Box::new(ResponseHeader::build(200, None)?);
+        let digest = Arc::new(ProxyDigest::new(header, Some(Box::new(phase.clone()))));
+        Ok(Self {
+            inner,
+            phase,
+            digest,
+            tally,
+            deadline,
+            due: None,
+            alarm: None,
+        })
+    }
+
+    /// Fails when the head is overdue, and sees to it that the task wakes when it will be.
+    fn check_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(due) = self.due else { return Ok(()) };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if alarm.as_mut().poll(cx).is_ready() {
+            self.tally.slow_heads.add_one();
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "request head overdue",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn phase(&self) -> Arc<Phase> {
+        self.phase.clone()
+    }
+
+    fn rest(&mut self) {
+        self.due = None;
+        self.alarm = None;
+    }
+}
+
+impl<S: IO> AsyncRead for Connection<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.phase.in_request.load(Ordering::Relaxed) {
+            self.rest();
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        self.check_deadline(cx)?;
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if self.due.is_none() && buf.filled().len() > before {
+            self.due = Some(Instant::now() + self.deadline);
+        }
+        polled
+    }
+}
+
+impl<S: IO> AsyncWrite for Connection<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<S: IO> Shutdown for Connection<S> {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut self.inner).await;
+    }
+}
+
+impl<S: IO> UniqueID for Connection<S> {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl<S: IO> Ssl for Connection<S> {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl<S: IO> GetTimingDigest for Connection<S> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl<S: IO> GetProxyDigest for Connection<S> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.digest.clone())
+    }
+}
+
+impl<S: IO> GetSocketDigest for Connection<S> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl<S: IO> Peek for Connection<S> {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        self.inner.try_peek(buf).await
+    }
+}

@@ -1,0 +1,59 @@
+//! What is counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Sums since start.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Tally {
+            $(pub(crate) $name: Sum,)*
+        }
+
+        impl Tally {
+            pub(crate) fn read(&self) -> Counters {
+                Counters { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections,
+    /// Connections closed at accept: banned source.
+    banned_connections,
+    /// Connections closed at accept: too many open.
+    refused_connections,
+    /// TLS or PROXY handshakes that failed.
+    failed_handshakes,
+    /// Heads that took too long.
+    slow_heads,
+    /// Requests whose head was read.
+    requests,
+    /// Requests answered 403: banned source.
+    banned_requests,
+    /// Requests refused for their form or size.
+    bad_requests,
+    /// Requests cancelled by a verdict.
+    cancelled,
+    /// Request records that the correlator's queue had no room for.
+    lost_records,
+}
+
+/// One sum; relaxed, for nothing is ordered by it.
+#[derive(Debug, Default)]
+pub(crate) struct Sum(AtomicU64);
+
+impl Sum {
+    pub(crate) fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

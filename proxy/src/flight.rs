@@ -1,0 +1,130 @@
+//! Requests in flight, by the name the kernel knows them by, and how one is cancelled.
+//!
+//! pingora's callbacks run only when something happens, so none of them can end a request whose
+//! backend hangs. What can is the upstream connection: reset under the waiting task, its read
+//! fails at once, and the backend gets an RST (its own FIN is muted in the kernel, so an orderly
+//! close would leave both ends waiting).
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use clew_protocol::{IncidentId, Sequence};
+use dashmap::DashMap;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+/// The upstream connection of a request, as it was when the request got it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upstream {
+    pub(crate) fd: RawFd,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+}
+
+/// One upstream attempt.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) sequence: Sequence,
+    verdict: OnceLock<IncidentId>,
+    /// None once the response is complete: the connection may serve others then.
+    upstream: Mutex<Option<Upstream>>,
+}
+
+impl Flight {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.verdict.get().is_some()
+    }
+
+    /// The response is complete; a verdict comes too late to cut it.
+    pub(crate) fn let_go(&self) {
+        self.take_upstream();
+    }
+
+    fn take_upstream(&self) -> Option<Upstream> {
+        self.upstream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// All attempts in flight.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    open: DashMap<u64, Arc<Flight>>,
+    next: AtomicU64,
+    /// This process, for duplicating its own descriptors by number without `unsafe`.
+    own: OwnedFd,
+}
+
+impl Flights {
+    /// # Errors
+    ///
+    /// No descriptor is left for one of this process (`pidfd_open(2)`).
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+        Ok(Self {
+            open: DashMap::new(),
+            next: AtomicU64::new(1),
+            own,
+        })
+    }
+
+    /// Names a new attempt over `upstream`.
+    pub(crate) fn begin(&self, upstream: Option<Upstream>) -> Arc<Flight> {
+        let sequence = Sequence(self.next.fetch_add(1, Ordering::Relaxed));
+        let flight = Arc::new(Flight {
+            sequence,
+            verdict: OnceLock::new(),
+            upstream: Mutex::new(upstream),
+        });
+        self.open.insert(sequence.0, flight.clone());
+        flight
+    }
+
+    pub(crate) fn end(&self, flight: &Flight) {
+        self.open.remove(&flight.sequence.0);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Ends the attempt, whatever it waits for; false when it is over already.
+    pub(crate) fn cancel(&self, sequence: Sequence, incident: IncidentId) -> bool {
+        let Some(flight) = self
+            .open
+            .get(&sequence.0)
+            .map(|entry| entry.value().clone())
+        else {
+            return false;
+        };
+        let first = flight.verdict.set(incident).is_ok();
+        if let Some(upstream) = flight.take_upstream()
+            && let Err(error) = self.reset(upstream)
+        {
+            // The task has closed the connection itself meanwhile, or will see the verdict at
+            // the backend's next byte.
+            tracing::debug!(%error, "upstream connection not reset");
+        }
+        first
+    }
+
+    /// Resets the connection: RST to the backend, an error for the waiting reader.
+    ///
+    /// The number may stand for another socket by now, so the addresses are compared first.
+    fn reset(&self, upstream: Upstream) -> std::io::Result<()> {
+        let socket = pidfd_getfd(self.own.as_fd(), upstream.fd, PidfdGetfdFlags::empty())?;
+        let local = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
+        let peer = SocketAddr::try_from(
+            rustix::net::getpeername(&socket)?.ok_or(std::io::ErrorKind::NotConnected)?,
+        )?;
+        if (local, peer) != (upstream.local, upstream.peer) {
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        // connect(2) with AF_UNSPEC dissolves the association: tcp_disconnect() sends RST.
+        rustix::net::connect_unspec(&socket)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Pages the edge answers with by itself.
+
+use bytes::Bytes;
+use clew_protocol::RequestId;
+use http::HeaderMap;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+
+/// Why the edge answers instead of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A verdict, or a ban.
+    Blocked,
+    /// The request's form or size, or the backend's failure, by status.
+    Status(u16),
+}
+
+impl Answer {
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Answer::Blocked => 403,
+            Answer::Status(status) => status,
+        }
+    }
+
+    /// Says what the client can act on, and nothing of how it was found out.
+    fn sentence(self) -> &'static str {
+        match self {
+            Answer::Blocked => "This request was blocked.",
+            Answer::Status(400) => "The request is malformed.",
+            Answer::Status(408) => "The request took too long to arrive.",
+            Answer::Status(413) => "The request body is too large.",
+            Answer::Status(431) => "The request head is too large.",
+            Answer::Status(502) => "The service gave no valid answer.",
+            Answer::Status(503) => "The service is not available.",
+            Answer::Status(504) => "The service did not answer in time.",
+            Answer::Status(_) => "The request could not be served.",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Answer::Blocked => "blocked",
+            Answer::Status(_) => "failed",
+        }
+    }
+
+    /// Header and body, HTML or JSON as the client prefers.
+    pub(crate) fn render(
+        self,
+        id: RequestId,
+        asked: Option<&HeaderMap>,
+    ) -> Result<(ResponseHeader, Bytes)> {
+        let json = asked.is_some_and(prefers_json);
+        let body = if json {
+            format!(
+                "{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n",
+                self.word()
+            )
+        } else {
+            format!(
+                "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+                 <title>{status}</title>\n<h1>{sentence}</h1>\n\
+                 <p>Request id: <code>{id}</code></p></html>\n",
+                status = self.status(),
+                sentence = self.sentence(),
+            )
+        };
+        let kind = if json {
+            "application/json"
+        } else {
+            "text/html; charset=utf-8"
+        };
+        let mut header = ResponseHeader::build(self.status(), Some(4))?;
+        header.insert_header("content-type", kind)?;
+        header.insert_header("content-length", body.len().to_string())?;
+        header.insert_header("cache-control", "no-store")?;
+        header.insert_header("x-request-id", id.to_string())?;
+        Ok((header, Bytes::from(body)))
+    }
+}
+
+/// Whether `Accept` (RFC 9110 §12.5.1) names JSON and does not name HTML before it.
+fn prefers_json(headers: &HeaderMap) -> bool {
+    let accept = headers
+        .get(http::header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let Some(accept) = accept else { return false };
+    match (accept.find("json"), accept.find("text/html")) {
+        (Some(json), Some(html)) => json < html,
+        (json, _) => json.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::ACCEPT, value.parse().expect("header"));
+        headers
+    }
+
+    #[test]
+    fn json_for_those_who_ask() {
+        assert!(prefers_json(&accept("application/json")));
+        assert!(prefers_json(&accept(
+            "application/problem+json, text/html;q=0.5"
+        )));
+        assert!(!prefers_json(&accept("text/html,application/json")));
+        assert!(!prefers_json(&accept("*/*")));
+        assert!(!prefers_json(&HeaderMap::new()));
+    }
+}

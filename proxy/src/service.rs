@@ -1,0 +1,114 @@
+//! Groups of equal backends: which one takes the next request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::HOST;
+use pingora::lb::LoadBalancer;
+use pingora::lb::health_check::TcpHealthCheck;
+use pingora::lb::selection::RoundRobin;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::config::ServiceConfig;
+
+/// How many backends are tried before the service counts as down.
+const TRIES: usize = 256;
+
+/// A service at work.
+pub(crate) struct Service {
+    pub(crate) config: ServiceConfig,
+    balancer: LoadBalancer<RoundRobin>,
+}
+
+impl Service {
+    pub(crate) fn new(config: ServiceConfig) -> std::io::Result<Self> {
+        let mut balancer = LoadBalancer::try_from_iter(config.upstreams.iter())?;
+        if config.health_check.is_some() {
+            balancer.set_health_check(TcpHealthCheck::new());
+        }
+        Ok(Self { config, balancer })
+    }
+
+    /// Checks the backends for ever, where the configuration says so.
+    pub(crate) async fn watch_health(self: Arc<Self>) {
+        let Some(check) = self.config.health_check else {
+            return;
+        };
+        loop {
+            self.balancer.backends().run_health_check(true).await;
+            tokio::time::sleep(check.interval).await;
+        }
+    }
+
+    /// The next backend that is up.
+    pub(crate) fn pick(&self) -> Option<SocketAddr> {
+        if let [only] = self.config.upstreams[..]
+            && self.config.health_check.is_none()
+        {
+            return Some(only);
+        }
+        self.balancer.select(b"", TRIES)?.addr.as_inet().copied()
+    }
+
+    /// How `address` is talked to.
+    pub(crate) fn peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, false, String::new());
+        let some = |span: Duration| Some(span);
+        peer.options.connection_timeout = some(self.config.connect_timeout);
+        peer.options.total_connection_timeout = some(self.config.connect_timeout);
+        peer.options.read_timeout = some(self.config.read_timeout);
+        peer.options.write_timeout = some(self.config.write_timeout);
+        peer.options.idle_timeout = some(self.config.idle_timeout);
+        peer
+    }
+}
+
+/// All services; the first takes what no other's hosts name.
+pub(crate) struct Services(Vec<Arc<Service>>);
+
+impl Services {
+    pub(crate) fn new(configs: Vec<ServiceConfig>) -> std::io::Result<Self> {
+        let services: std::io::Result<Vec<_>> = configs
+            .into_iter()
+            .map(|config| Service::new(config).map(Arc::new))
+            .collect();
+        services.map(Self)
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Service>] {
+        &self.0
+    }
+
+    /// The service for a request.
+    pub(crate) fn route(&self, uri: &http::Uri, headers: &HeaderMap) -> Option<&Arc<Service>> {
+        if let [only] = &self.0[..] {
+            return Some(only);
+        }
+        let host = host_of(uri, headers);
+        let named = self.0.iter().find(|service| {
+            service
+                .config
+                .hosts
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(host))
+        });
+        named.or_else(|| self.0.first())
+    }
+}
+
+/// The host of a request without its port; empty when it names none.
+fn host_of<'a>(uri: &'a http::Uri, headers: &'a HeaderMap) -> &'a str {
+    if let Some(host) = uri.host() {
+        return host;
+    }
+    let value = headers
+        .get(HOST)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    match value.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => value,
+    }
+}

@@ -1,0 +1,7 @@
+//! The edge over real sockets: what reaches a backend, what reaches a client, and what a verdict
+//! does to a request wherever it is.
+
+mod hostile;
+mod relay;
+mod stage;
+mod verdict;

@@ -1,0 +1,137 @@
+//! Requests and responses on their way through.
+
+use anyhow::{Result, ensure};
+use clew_protocol::{ProxyId, Token, TokenKey};
+
+use crate::stage::{Connection, Stage, ok};
+
+#[test]
+fn the_token_is_the_first_field() -> Result<()> {
+    let stage = Stage::new(ok)?;
+    let mut client = stage.client()?;
+    client.send(
+        "GET /a%20b?c HTTP/1.1\r\nHost: test\r\nX-Clew-Token: forged\r\nX-Request-Id: mine\r\n\
+         aCCept: x\r\nCookie: a=b\r\n\r\n",
+    )?;
+    let response = client.response()?;
+    ensure!(response.status == 200 && response.body == "ok");
+    let head = stage.upstream_head()?;
+    let started = stage.started()?;
+    let token = Token::mint(&TokenKey::new([7; 16]), ProxyId(1), started.sequence);
+    let line = format!("x-clew-token: {}", String::from_utf8_lossy(&token.to_hex()));
+    let lines: Vec<_> = head.split("\r\n").collect();
+    ensure!(lines[0] == "GET /a%20b?c HTTP/1.1", "{head}");
+    ensure!(lines[1] == line, "{head}");
+    ensure!(!head.contains("forged") && !head.contains("mine"), "{head}");
+    ensure!(
+        head.contains("\r\naCCept: x\r\n") && head.contains("\r\nHost: test\r\n"),
+        "{head}"
+    );
+    ensure!(
+        head.to_ascii_lowercase()
+            .contains("x-forwarded-for: 127.0.0.1\r\n"),
+        "{head}"
+    );
+    ensure!(
+        head.contains(&started.id.to_string()) && response.head.contains(&started.id.to_string())
+    );
+    ensure!(String::from_utf8_lossy(&started.inputs).contains("/a b?c"));
+    let ended = stage.ended()?;
+    ensure!(ended.status == Some(200) && ended.relayed_body_bytes == 2);
+    ensure!(ended.cancelled_at.is_none());
+    Ok(())
+}
+
+#[test]
+fn keep_alive_and_bodies() -> Result<()> {
+    let stage = Stage::new(ok)?;
+    let mut client = stage.client()?;
+    for _ in 0..5 {
+        client.send("POST /f HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello")?;
+        ensure!(client.response()?.status == 200);
+        ensure!(client.get("/")?.status == 200);
+    }
+    ensure!(stage.handle.counters().connections == 1);
+    Ok(())
+}
+
+fn events(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")?;
+    connection.send("data: 1\n\n")?;
+    // The second event waits for the client to have got the first.
+    std::io::Read::read(&mut connection.stream, &mut [0])?;
+    Ok(())
+}
+
+#[test]
+fn event_streams_are_not_buffered() -> Result<()> {
+    let stage = Stage::new(events)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    client.head()?;
+    let mut seen = String::new();
+    while !seen.contains("data: 1\n\n") {
+        let mut bytes = [0; 64];
+        let read = std::io::Read::read(&mut client.stream, &mut bytes)?;
+        ensure!(read > 0);
+        seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    Ok(())
+}
+
+fn echo(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )?;
+    let mut stream = connection.stream.try_clone()?;
+    std::io::copy(&mut stream, &mut connection.stream)?;
+    Ok(())
+}
+
+#[test]
+fn websockets_pass_through() -> Result<()> {
+    let stage = Stage::new(echo)?;
+    let mut client = stage.client()?;
+    client.send(
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )?;
+    ensure!(client.head()?.starts_with("HTTP/1.1 101"));
+    client.send("ping")?;
+    let mut bytes = [0; 4];
+    std::io::Read::read_exact(&mut client.stream, &mut bytes)?;
+    ensure!(&bytes == b"ping");
+    Ok(())
+}
+
+fn close(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    Ok(())
+}
+
+#[test]
+fn a_backend_that_hangs_up_is_a_502() -> Result<()> {
+    let stage = Stage::new(close)?;
+    ensure!(stage.client()?.get("/")?.status == 502);
+    Ok(())
+}
+
+#[test]
+fn a_backend_that_is_down_is_a_502() -> Result<()> {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let stage = Stage::with(ok, |config| config.services[0].upstreams = vec![gone])?;
+    let response = stage.client()?.get("/")?;
+    ensure!(response.status == 502 && response.head.contains("x-request-id: "));
+    Ok(())
+}
+
+#[test]
+fn the_next_backend_takes_over() -> Result<()> {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let stage = Stage::with(ok, |config| config.services[0].upstreams.insert(0, gone))?;
+    for _ in 0..4 {
+        ensure!(stage.client()?.get("/")?.status == 200);
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Verdicts and bans.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::stage::{Connection, Stage, localhost, ok, wait_until};
+
+fn hang(connection: &mut Connection) -> Result<()> {
+    while let Some(head) = connection.head() {
+        if head.starts_with("GET /fine") {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_hanging_request_is_answered_403_at_once() -> Result<()> {
+    let stage = Stage::new(hang)?;
+    let mut client = stage.client()?;
+    client.send("GET /hang HTTP/1.1\r\nHost: test\r\nAccept: application/json\r\n\r\n")?;
+    let started = stage.started()?;
+    stage.upstream_head()?;
+    let at = Instant::now();
+    ensure!(stage.cancel(started.sequence));
+    let response = client.response()?;
+    ensure!(
+        at.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        at.elapsed()
+    );
+    ensure!(response.status == 403);
+    ensure!(
+        response.body.contains(&started.id.to_string()),
+        "{}",
+        response.body
+    );
+    ensure!(response.head.contains("application/json"));
+    let ended = stage.ended()?;
+    ensure!(ended.cancelled_at.is_some() && ended.status == Some(403));
+    ensure!(ended.relayed_body_bytes == 0);
+    // Keep-alive survives.
+    ensure!(client.get("/fine")?.status == 200);
+    ensure!(stage.handle.counters().cancelled == 1);
+    Ok(())
+}
+
+fn stream(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
+    for _ in 0..1000 {
+        std::thread::sleep(Duration::from_millis(10));
+        connection.send("5\r\nlater\r\n")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_streaming_response_is_cut_without_a_clean_end() -> Result<()> {
+    let stage = Stage::new(stream)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    client.head()?;
+    let started = stage.started()?;
+    ensure!(stage.cancel(started.sequence));
+    let rest = client.rest()?;
+    ensure!(!rest.contains("0\r\n\r\n"), "clean end: {rest:?}");
+    ensure!(stage.ended()?.cancelled_at.is_some());
+    Ok(())
+}
+
+fn stream_to_close(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send("HTTP/1.1 200 OK\r\n\r\nfirst")?;
+    std::thread::sleep(Duration::from_secs(30));
+    Ok(())
+}
+
+/// A body that ends with the connection would end cleanly if the reset looked like a close.
+#[test]
+fn a_response_that_ends_with_the_connection_is_cut() -> Result<()> {
+    let stage = Stage::new(stream_to_close)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    client.head()?;
+    let started = stage.started()?;
+    ensure!(stage.cancel(started.sequence));
+    let rest = client.rest()?;
+    ensure!(!rest.ends_with("0\r\n\r\n"), "clean end: {rest:?}");
+    Ok(())
+}
+
+#[test]
+fn others_are_not_touched() -> Result<()> {
+    let stage = Stage::new(hang)?;
+    let mut victim = stage.client()?;
+    victim.send("GET /hang HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    let started = stage.started()?;
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        let mut other = stage.client()?;
+        ensure!(other.get("/fine")?.status == 200);
+        others.push(other);
+    }
+    ensure!(stage.cancel(started.sequence));
+    ensure!(victim.response()?.status == 403);
+    for other in &mut others {
+        ensure!(other.get("/fine")?.status == 200);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_verdict_after_the_end_does_nothing() -> Result<()> {
+    let stage = Stage::new(ok)?;
+    let mut client = stage.client()?;
+    ensure!(client.get("/")?.status == 200);
+    let started = stage.started()?;
+    stage.ended()?;
+    ensure!(!stage.cancel(started.sequence));
+    ensure!(client.get("/")?.status == 200);
+    Ok(())
+}
+
+#[test]
+fn banned_sources_are_refused() -> Result<()> {
+    let stage = Stage::new(ok)?;
+    let mut open = stage.client()?;
+    ensure!(open.get("/")?.status == 200);
+    stage.handle.ban(localhost(), Duration::from_secs(60), None);
+    ensure!(open.get("/")?.status == 403);
+    let mut fresh = stage.client()?;
+    ensure!(fresh.get("/").is_err());
+    ensure!(stage.handle.unban(localhost()));
+    ensure!(stage.client()?.get("/")?.status == 200);
+    Ok(())
+}
+
+#[test]
+fn bans_follow_the_forwarded_address() -> Result<()> {
+    let stage = Stage::with(ok, |config| config.trusted_hops = vec![localhost().into()])?;
+    let banned = SocketAddr::from(([198, 51, 100, 7], 0)).ip();
+    stage.handle.ban(banned, Duration::from_secs(60), None);
+    for (hop, status) in [("198.51.100.7", 403), ("198.51.100.8", 200)] {
+        let mut client = stage.client()?;
+        client.send(&format!(
+            "GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: {hop}\r\n\r\n"
+        ))?;
+        ensure!(client.response()?.status == status);
+    }
+    Ok(())
+}
+
+#[test]
+fn requests_in_flight_finish_at_shutdown() -> Result<()> {
+    fn slow(connection: &mut Connection) -> Result<()> {
+        connection.head();
+        std::thread::sleep(Duration::from_millis(300));
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    }
+    let stage = Stage::new(slow)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    stage.upstream_head()?;
+    stage.handle.shutdown();
+    ensure!(client.response()?.status == 200);
+    wait_until("listener closed", || stage.client().is_err())
+}
