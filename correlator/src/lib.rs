@@ -1,1 +1,18 @@
+//! Joins requests and kernel events into incidents, verdicts and bans.
+//!
+//! A pure state machine: requests, events and time come in through
+//! [`Correlator::handle`], actions go out. It knows no socket, clock or thread, and every table
+//! in it has a capacity.
+//!
+//! What an attribution rests on is its [`Proof`](clew_protocol::verdict::Proof); what may be
+//! done depends on it. "One of these" is an honest answer; a wrong name is not.
 #![forbid(unsafe_code)]
+
+mod cases;
+mod content;
+mod correlator;
+mod proof;
+mod requests;
+mod workload;
+
+pub use correlator::{Config, Correlator, Counters, Deed, Input};

@@ -1,0 +1,263 @@
+//! Incidents being put together: steps, measures, and when to report.
+
+use std::time::Duration;
+
+use clew_protocol::incident::{
+    BanRecord, ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind, Timing,
+};
+use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey};
+use clew_protocol::verdict::Proof;
+use clew_protocol::{IncidentId, Moment, Sequence};
+
+use crate::proof::{Attribution, Traces};
+use crate::requests::Requests;
+
+/// Most steps in one record.
+const STEPS: usize = 64;
+/// Most candidates named in one record.
+const CANDIDATES: usize = 32;
+/// Most bytes of evidence in one record.
+const EVIDENCE_BYTES: usize = 128;
+/// Most records of one incident.
+pub(crate) const REVISIONS: u32 = 8;
+/// How long a cancelled request's end is waited for before the record goes out without it.
+pub(crate) const END_WAIT: Duration = Duration::from_millis(250);
+/// How long a record waits for more steps.
+pub(crate) const QUIET: Duration = Duration::from_millis(50);
+
+/// A lineage: one request on one thread of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Thread {
+    backend: ProcessKey,
+    sequence: Sequence,
+    tid: u32,
+}
+
+impl Thread {
+    pub(crate) fn of(lineage: &Lineage) -> Self {
+        Self {
+            backend: lineage.backend,
+            sequence: lineage.sequence,
+            tid: lineage.tid,
+        }
+    }
+}
+
+/// What a lineage has done so far, incident or not.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    /// Steps with the time of each, in order.
+    pub(crate) steps: Vec<(Moment, Step)>,
+    pub(crate) steps_cut: u32,
+    pub(crate) traces: Traces,
+}
+
+impl Trail {
+    pub(crate) fn add(&mut self, at: Moment, step: Step) {
+        match &step.what {
+            StepKind::Connect { target, .. } if self.traces.targets.len() < STEPS => {
+                self.traces.targets.push(target.to_string());
+            }
+            _ => {}
+        }
+        if self.steps.len() < STEPS {
+            self.steps.push((at, step));
+        } else {
+            self.steps_cut = self.steps_cut.saturating_add(1);
+        }
+    }
+}
+
+/// One incident.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) id: IncidentId,
+    pub(crate) attribution: Attribution,
+    pub(crate) trail: Trail,
+    /// The kernel's first decision.
+    pub(crate) decided_at: Moment,
+    pub(crate) stopped: bool,
+    pub(crate) condemned: bool,
+    pub(crate) ban: Option<BanRecord>,
+    pub(crate) cancelled_at: Option<Moment>,
+    pub(crate) banned_at: Option<Moment>,
+    pub(crate) revision: u32,
+    /// When the next record is due; none when the last one says it all.
+    pub(crate) due: Option<Moment>,
+}
+
+impl Case {
+    pub(crate) fn open(id: IncidentId, attribution: Attribution, trail: Trail, at: Moment) -> Self {
+        Self {
+            id,
+            attribution,
+            trail,
+            decided_at: at,
+            stopped: false,
+            condemned: false,
+            ban: None,
+            cancelled_at: None,
+            banned_at: None,
+            revision: 0,
+            due: Some(at.after(QUIET)),
+        }
+    }
+
+    /// Something changed: another record is due, if there may be one.
+    pub(crate) fn touch(&mut self, due: Moment) {
+        if self.revision < REVISIONS {
+            self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        }
+    }
+
+    /// The record as of now.
+    pub(crate) fn record(&mut self, requests: &Requests, timestamp: String) -> Incident {
+        self.revision += 1;
+        self.due = None;
+        let request = self.attribution.sequence.and_then(|it| named(requests, it));
+        let started = self.attribution.sequence.and_then(|it| requests.get(it));
+        let origin = started.map(|it| it.started.at);
+        let candidates = match request {
+            Some(_) => Vec::new(),
+            None => {
+                let all = self.attribution.candidates.iter();
+                all.filter_map(|it| named(requests, *it))
+                    .take(CANDIDATES)
+                    .collect()
+            }
+        };
+        let since = |at: Option<Moment>| at.map(|at| millis(at.since(self.decided_at)));
+        let evidence = self.attribution.evidence.as_ref().map(|bytes| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(EVIDENCE_BYTES)]).into_owned()
+        });
+        Incident {
+            timestamp,
+            id: self.id,
+            revision: self.revision,
+            action: self.action(),
+            proof: self.attribution.proof,
+            evidence,
+            request,
+            candidates,
+            steps: self
+                .trail
+                .steps
+                .iter()
+                .map(|(at, step)| timed(*at, step, origin))
+                .collect(),
+            steps_cut: self.trail.steps_cut,
+            ban: self.ban.clone(),
+            timing: Timing {
+                exec_to_cancel_ms: since(self.cancelled_at),
+                exec_to_ban_ms: since(self.banned_at),
+            },
+        }
+    }
+
+    fn action(&self) -> IncidentAction {
+        match (self.stopped, self.condemned, &self.ban) {
+            (true, true, Some(_)) => IncidentAction::Banned,
+            (true, true, None) => IncidentAction::Cancelled,
+            (true, false, _) => IncidentAction::Stopped,
+            (false, ..) => IncidentAction::Observed,
+        }
+    }
+
+    /// Whether this attribution may end a request.
+    pub(crate) fn names_one(&self) -> bool {
+        matches!(
+            self.attribution.proof,
+            Proof::Content | Proof::Lineage | Proof::Sole
+        )
+    }
+}
+
+fn timed(at: Moment, step: &Step, origin: Option<Moment>) -> Step {
+    Step {
+        at_ms: origin.map_or(0.0, |origin| millis(at.since(origin))),
+        ..step.clone()
+    }
+}
+
+fn millis(span: Duration) -> f64 {
+    // Microseconds are as fine as anybody reads.
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
+    let request = requests.get(sequence)?;
+    let started = &request.started;
+    Some(IncidentRequest {
+        id: started.id,
+        sequence,
+        source_ip: started.client.address,
+        source_port: started.client.port,
+        method: started.method.to_string(),
+        target: started.target.to_string(),
+        authority: started.authority.to_string(),
+        service: started.service.to_string(),
+        upstream: started.upstream,
+        status: request.ended.as_ref().and_then(|ended| ended.status),
+        relayed_body_bytes: request.ended.as_ref().map(|ended| ended.relayed_body_bytes),
+    })
+}
+
+/// The step an exec event is.
+pub(crate) fn exec_step(exec: &Exec, redact: bool) -> Step {
+    let process = &exec.process;
+    let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
+    Step {
+        at_ms: 0.0,
+        decision: exec.decision,
+        strength: exec.lineage.strength,
+        what: StepKind::Exec(Box::new(ExecStep {
+            pid: process.pid,
+            executable: text(&process.executable),
+            filename: text(&process.filename),
+            args: process.arguments.iter().map(text).collect(),
+            env_vars: process
+                .environment
+                .iter()
+                .map(|it| variable(it, redact))
+                .collect(),
+            working_directory: text(&process.working_directory),
+            uid: process.uid,
+            gid: process.gid,
+            inode: process.file.map(|file| file.inode),
+            ancestry: process.ancestry.clone(),
+            cgroup_id: process.cgroup_id,
+            container_id: process.container_id.clone(),
+            truncated: process.truncated,
+        })),
+    }
+}
+
+/// The step a connect event is.
+pub(crate) fn connect_step(connect: &Connect) -> Step {
+    Step {
+        at_ms: 0.0,
+        decision: connect.decision,
+        strength: connect.lineage.strength,
+        what: StepKind::Connect {
+            pid: connect.pid,
+            tid: connect.tid,
+            comm: connect.comm.clone(),
+            target: connect.target,
+            transport: connect.transport,
+        },
+    }
+}
+
+/// An environment variable as it is recorded: values are secrets more often than not.
+fn variable(entry: &[u8], redact: bool) -> String {
+    let text = String::from_utf8_lossy(entry);
+    match text.split_once('=') {
+        Some((name, _)) if redact => format!("{name}=<redacted>"),
+        _ => text.into_owned(),
+    }
+}
+
+/// Whether the kernel stopped something.
+pub(crate) fn is_stop(decision: Decision) -> bool {
+    matches!(decision, Decision::Killed | Decision::Denied)
+}

@@ -1,0 +1,388 @@
+//! The state machine.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use clew_protocol::incident::{BanRecord, Step};
+use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent, Lineage, LostClass};
+use clew_protocol::request::{ProxyRecord, RequestEnded};
+use clew_protocol::verdict::Action;
+use clew_protocol::{IncidentId, Moment, Sequence};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::cases::{Case, END_WAIT, QUIET, Thread, Trail, connect_step, exec_step, is_stop};
+use crate::proof::{Common, Knowledge, Traces};
+use crate::requests::{MEMORY, Requests};
+use crate::workload::Workload;
+
+/// Most lineages whose steps are kept before anything is known to be wrong.
+const TRAILS: usize = 4096;
+/// Most incidents that can still grow.
+const CASES: usize = 4096;
+/// One request in this many is kept to tell common bytes from rare ones.
+const COMMON_SAMPLE: u64 = 8;
+/// How often old things are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What the correlator is told at start.
+pub struct Config {
+    /// Ban the source of an attributed attack.
+    pub ban: bool,
+    /// For how long.
+    pub ban_span: Duration,
+    /// Record environment variables without their values.
+    pub redact_environment: bool,
+    /// Wall-clock time at `Moment(0)`, nanoseconds since the Unix epoch.
+    pub epoch_ns: i128,
+    /// Where names of incidents come from.
+    pub next_id: Box<dyn FnMut() -> IncidentId + Send>,
+}
+
+/// What happens to the correlator.
+#[derive(Debug)]
+pub enum Input {
+    /// From the proxy; before any kernel event that the record's request caused.
+    Proxy(ProxyRecord),
+    /// From the sensor, in the kernel's order.
+    Kernel(KernelEvent),
+    /// Something asked for has been done.
+    Acted {
+        /// For which incident.
+        incident: IncidentId,
+        /// What.
+        deed: Deed,
+        /// When.
+        at: Moment,
+    },
+    /// Time has passed.
+    Tick(Moment),
+}
+
+/// What was asked for and done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// The ban is in force.
+    Banned,
+}
+
+/// Sums since start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Kernel events.
+    pub events: u64,
+    /// Requests started.
+    pub requests: u64,
+    /// Requests forgotten before their time.
+    pub evicted: u64,
+    /// Kernel records lost, all classes.
+    pub lost: u64,
+    /// Incidents opened.
+    pub incidents: u64,
+}
+
+/// Joins requests and kernel events; see the crate's documentation.
+pub struct Correlator {
+    config: Config,
+    requests: Requests,
+    workload: Workload,
+    common: Common,
+    trails: HashMap<Thread, (Moment, Trail)>,
+    trail_order: VecDeque<Thread>,
+    cases: HashMap<Thread, Case>,
+    case_order: VecDeque<Thread>,
+    lost: HashMap<LostClass, u64>,
+    counters: Counters,
+    swept: Moment,
+}
+
+impl Correlator {
+    /// An empty one.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            requests: Requests::default(),
+            workload: Workload::default(),
+            common: Common::default(),
+            trails: HashMap::new(),
+            trail_order: VecDeque::new(),
+            cases: HashMap::new(),
+            case_order: VecDeque::new(),
+            lost: HashMap::new(),
+            counters: Counters::default(),
+            swept: Moment(0),
+        }
+    }
+
+    /// Takes one input; what is to be done is appended to `actions`, in order.
+    pub fn handle(&mut self, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::Proxy(record) => self.proxy(record),
+            Input::Kernel(event) => self.kernel(event, actions),
+            Input::Acted {
+                incident,
+                deed: Deed::Banned,
+                at,
+            } => {
+                let case = self.cases.values_mut().find(|case| case.id == incident);
+                if let Some(case) = case {
+                    case.banned_at.get_or_insert(at);
+                }
+            }
+            Input::Tick(now) => self.tick(now, actions),
+        }
+    }
+
+    /// Sums since start.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            evicted: self.requests.evicted,
+            ..self.counters
+        }
+    }
+
+    /// Requests remembered, for tests of the bounds.
+    pub fn remembered(&self) -> usize {
+        self.requests.len()
+    }
+
+    fn proxy(&mut self, record: ProxyRecord) {
+        match record {
+            ProxyRecord::Started(started) => {
+                self.counters.requests += 1;
+                if self.counters.requests.is_multiple_of(COMMON_SAMPLE) {
+                    self.common.note(started.sequence, &started.inputs);
+                }
+                self.requests.start(*started);
+            }
+            ProxyRecord::Input { sequence, bytes } => self.requests.add_input(sequence, &bytes),
+            ProxyRecord::Ended(ended) => self.ended(ended),
+        }
+    }
+
+    fn ended(&mut self, ended: RequestEnded) {
+        if let Some(cancelled_at) = ended.cancelled_at {
+            let of_it = |case: &&mut Case| case.attribution.sequence == Some(ended.sequence);
+            for case in self.cases.values_mut().filter(of_it) {
+                case.cancelled_at.get_or_insert(cancelled_at);
+                case.touch(ended.at);
+            }
+        }
+        self.requests.end(ended);
+    }
+
+    fn kernel(&mut self, event: KernelEvent, actions: &mut Vec<Action>) {
+        self.counters.events += 1;
+        match event {
+            KernelEvent::Bound(bound) => self.bound(&bound),
+            KernelEvent::Interleaved { sequence, .. } => {
+                if let Some((process, ..)) = self.requests.get(sequence).and_then(|it| it.bound) {
+                    self.workload.interleaved(process);
+                }
+            }
+            KernelEvent::Exec(exec) => self.exec(&exec, actions),
+            KernelEvent::Connect(connect) => self.connect(&connect, actions),
+            KernelEvent::Lost { class, total } => self.lose(class, total),
+        }
+    }
+
+    fn bound(&mut self, bound: &Bound) {
+        self.swept = self
+            .swept
+            .max(Moment(bound.at.0.saturating_sub(SWEEP.as_nanos() as u64)));
+        self.requests
+            .bind(bound.sequence, bound.process, bound.tid, bound.at);
+        self.workload.bind(bound, &self.requests);
+    }
+
+    fn lose(&mut self, class: LostClass, total: u64) {
+        let before = self.lost.insert(class, total).unwrap_or(0);
+        self.counters.lost += total.saturating_sub(before);
+        // An unreported read or answer may be the one that would have proved us wrong.
+        if matches!(class, LostClass::Bound | LostClass::Interleaved) {
+            self.workload.lost(self.swept.after(SWEEP));
+        }
+    }
+
+    fn exec(&mut self, exec: &Exec, actions: &mut Vec<Action>) {
+        let step = exec_step(exec, self.config.redact_environment);
+        let mut text = exec.process.arguments.join(&0);
+        text.push(0);
+        text.extend_from_slice(&exec.process.filename);
+        let harmless = exec.decision == Decision::Allowed;
+        self.step(&exec.lineage, exec.at, step, &text, harmless, actions);
+    }
+
+    fn connect(&mut self, connect: &Connect, actions: &mut Vec<Action>) {
+        let harmless = connect.decision != Decision::Denied;
+        self.step(
+            &connect.lineage,
+            connect.at,
+            connect_step(connect),
+            &[],
+            harmless,
+            actions,
+        );
+    }
+
+    /// One step of a lineage. A harmless one is kept in case the next is not.
+    fn step(
+        &mut self,
+        lineage: &Lineage,
+        at: Moment,
+        step: Step,
+        text: &[u8],
+        harmless: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let thread = Thread::of(lineage);
+        if let Some(case) = self.cases.get_mut(&thread) {
+            case.stopped |= is_stop(step.decision);
+            case.trail.add(at, step);
+            case.touch(at.after(QUIET));
+            // A response held again belongs to a request already judged, or to others.
+            let condemned = case.attribution.sequence.filter(|_| case.condemned);
+            release(lineage, condemned, actions);
+            return;
+        }
+        if harmless {
+            self.trail(thread, at).add(at, step);
+            return;
+        }
+        let mut trail = self
+            .trails
+            .remove(&thread)
+            .map(|(_, trail)| trail)
+            .unwrap_or_default();
+        let stopped = is_stop(step.decision);
+        trail.add(at, step);
+        let traces = Traces {
+            text: text.to_vec(),
+            targets: trail.traces.targets.clone(),
+        };
+        let knowledge = Knowledge {
+            requests: &self.requests,
+            workload: &self.workload,
+            common: &self.common,
+        };
+        let attribution = knowledge.attribute(lineage, at, &traces);
+        let mut case = Case::open((self.config.next_id)(), attribution, trail, at);
+        case.stopped = stopped;
+        if stopped {
+            self.judge(&mut case, actions);
+        }
+        let condemned = case.attribution.sequence.filter(|_| case.condemned);
+        release(lineage, condemned, actions);
+        self.counters.incidents += 1;
+        self.file(thread, case);
+    }
+
+    /// Cancels the request that the attribution names, and bans its source where it may.
+    fn judge(&self, case: &mut Case, actions: &mut Vec<Action>) {
+        let Some(sequence) = case.attribution.sequence.filter(|_| case.names_one()) else {
+            return;
+        };
+        case.condemned = true;
+        case.due = Some(case.decided_at.after(END_WAIT));
+        actions.push(Action::Condemn {
+            sequence,
+            incident: case.id,
+        });
+        let Some(request) = self.requests.get(sequence) else {
+            return;
+        };
+        let client = &request.started.client;
+        if self.config.ban && !client.cross_site && !client.shared {
+            let span = self.config.ban_span;
+            case.ban = Some(BanRecord {
+                address: client.address,
+                seconds: span.as_secs(),
+            });
+            actions.push(Action::Ban {
+                address: client.address,
+                span,
+                incident: case.id,
+            });
+        }
+    }
+
+    fn trail(&mut self, thread: Thread, at: Moment) -> &mut Trail {
+        if !self.trails.contains_key(&thread) {
+            while self.trail_order.len() >= TRAILS {
+                if let Some(oldest) = self.trail_order.pop_front() {
+                    self.trails.remove(&oldest);
+                }
+            }
+            self.trail_order.push_back(thread);
+        }
+        &mut self
+            .trails
+            .entry(thread)
+            .or_insert_with(|| (at, Trail::default()))
+            .1
+    }
+
+    fn file(&mut self, thread: Thread, case: Case) {
+        while self.case_order.len() >= CASES {
+            if let Some(oldest) = self.case_order.pop_front() {
+                self.cases.remove(&oldest);
+            }
+        }
+        self.case_order.push_back(thread);
+        self.cases.insert(thread, case);
+    }
+
+    fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let epoch = self.config.epoch_ns;
+        for case in self
+            .cases
+            .values_mut()
+            .filter(|case| case.due.is_some_and(|due| due <= now))
+        {
+            let record = case.record(&self.requests, timestamp(epoch, case.decided_at));
+            actions.push(Action::Report(Box::new(record)));
+        }
+        if now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.sweep(now);
+        }
+    }
+
+    fn sweep(&mut self, now: Moment) {
+        self.requests.expire(now);
+        self.workload.expire(now);
+        while let Some(thread) = self.trail_order.front() {
+            match self.trails.get(thread) {
+                Some((at, _)) if now.since(*at) < MEMORY => break,
+                _ => {
+                    self.trails.remove(thread);
+                    self.trail_order.pop_front();
+                }
+            }
+        }
+        while let Some(thread) = self.case_order.front() {
+            match self.cases.get(thread) {
+                Some(case) if case.due.is_some() || now.since(case.decided_at) < MEMORY => break,
+                _ => {
+                    self.cases.remove(thread);
+                    self.case_order.pop_front();
+                }
+            }
+        }
+    }
+}
+
+/// Lets everything go that was held for `lineage`, but what is condemned.
+fn release(lineage: &Lineage, condemned: Option<Sequence>, actions: &mut Vec<Action>) {
+    let free = lineage.held.iter().filter(|held| Some(**held) != condemned);
+    actions.extend(free.map(|&sequence| Action::Release { sequence }));
+}
+
+/// RFC 3339 in UTC; empty for times outside year 1 to 9999.
+fn timestamp(epoch_ns: i128, at: Moment) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(epoch_ns + i128::from(at.0))
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,197 @@
+//! Who did it, and what that rests on.
+
+use std::collections::{HashSet, VecDeque};
+
+use clew_protocol::kernel::{Lineage, Strength};
+use clew_protocol::verdict::Proof;
+use clew_protocol::{Moment, Sequence};
+
+use crate::content::{Needle, contains};
+use crate::requests::Requests;
+use crate::workload::Workload;
+
+/// Candidates whose inputs are searched for content of an event; in all others only what was
+/// found is looked for. Bounds a verdict's time.
+const SEARCHED: usize = 256;
+/// Bytes by which content must match where the thread's own mark says otherwise.
+const AGAINST_THE_MARK_BYTES: usize = 16;
+/// Requests of which content is compared to tell what is common.
+const COMMON: usize = 64;
+
+/// An attribution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attribution {
+    pub(crate) proof: Proof,
+    /// The request; none for [`Proof::Candidates`].
+    pub(crate) sequence: Option<Sequence>,
+    /// The bytes that matched.
+    pub(crate) evidence: Option<Vec<u8>>,
+    /// All requests it could have been, the likeliest first.
+    pub(crate) candidates: Vec<Sequence>,
+}
+
+/// What an event shows of a request's inputs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Traces {
+    /// Command lines and paths; any long stretch counts.
+    pub(crate) text: Vec<u8>,
+    /// `address:port` of connections; they count as a whole.
+    pub(crate) targets: Vec<String>,
+}
+
+/// Inputs of the last requests, to tell rare bytes from common ones.
+#[derive(Debug, Default)]
+pub(crate) struct Common(VecDeque<(Sequence, Vec<u8>)>);
+
+impl Common {
+    pub(crate) fn note(&mut self, sequence: Sequence, inputs: &[u8]) {
+        if self.0.len() >= COMMON {
+            self.0.pop_front();
+        }
+        self.0.push_back((sequence, inputs.to_vec()));
+    }
+
+    fn has(&self, stretch: &[u8], except: Sequence) -> bool {
+        self.0
+            .iter()
+            .any(|(sequence, inputs)| *sequence != except && contains(inputs, stretch))
+    }
+}
+
+/// All that is known when an event comes.
+pub(crate) struct Knowledge<'a> {
+    pub(crate) requests: &'a Requests,
+    pub(crate) workload: &'a Workload,
+    pub(crate) common: &'a Common,
+}
+
+impl Knowledge<'_> {
+    /// Names the request behind an event of `lineage` at `at`, strongest proof first.
+    pub(crate) fn attribute(&self, lineage: &Lineage, at: Moment, traces: &Traces) -> Attribution {
+        let candidates = self.candidates(lineage, at);
+        let named = self
+            .by_content(lineage, at, traces, &candidates)
+            .map(|(sequence, evidence)| (Proof::Content, sequence, Some(evidence)))
+            .or_else(|| {
+                self.by_lineage(lineage, at)
+                    .map(|it| (Proof::Lineage, it, None))
+            })
+            .or_else(|| {
+                self.as_sole(lineage, at, &candidates)
+                    .map(|it| (Proof::Sole, it, None))
+            });
+        match named {
+            Some((proof, sequence, evidence)) => Attribution {
+                proof,
+                sequence: Some(sequence),
+                evidence,
+                candidates,
+            },
+            None => Attribution {
+                proof: Proof::Candidates,
+                sequence: None,
+                evidence: None,
+                candidates,
+            },
+        }
+    }
+
+    /// The thread's own mark first, then what the process read last, then the rest.
+    fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
+        let mut seen = HashSet::new();
+        let read = self.workload.process(lineage.backend);
+        let mut rest: Vec<_> = read
+            .map(|it| it.suspects(at, self.requests))
+            .into_iter()
+            .flatten()
+            .collect();
+        rest.sort_unstable_by(|a, b| b.cmp(a));
+        let recent = lineage.recent.iter().filter(|it| {
+            self.requests
+                .get(**it)
+                .is_none_or(|request| request.is_recent(at))
+        });
+        std::iter::once(lineage.sequence)
+            .chain(recent.copied())
+            .chain(rest)
+            .filter(|sequence| seen.insert(*sequence))
+            .collect()
+    }
+
+    /// Exactly one candidate's inputs hold bytes of the event that no other's do.
+    fn by_content(
+        &self,
+        lineage: &Lineage,
+        at: Moment,
+        traces: &Traces,
+        candidates: &[Sequence],
+    ) -> Option<(Sequence, Vec<u8>)> {
+        if !self.workload.is_whole(lineage.backend, at) {
+            return None;
+        }
+        // Every suspect must be known, or the bytes might be those of one that is not.
+        if candidates.iter().any(|it| self.requests.get(*it).is_none()) {
+            return None;
+        }
+        let (sequence, evidence) = self.content_match(traces, candidates)?;
+        let marked = lineage.strength == Strength::Reader;
+        if marked && sequence != lineage.sequence {
+            let blocking = self.workload.is_blocking(lineage.backend, at);
+            if blocking || evidence.len() < AGAINST_THE_MARK_BYTES {
+                return None;
+            }
+        }
+        Some((sequence, evidence))
+    }
+
+    fn content_match(
+        &self,
+        traces: &Traces,
+        candidates: &[Sequence],
+    ) -> Option<(Sequence, Vec<u8>)> {
+        let needle = Needle::new(&traces.text);
+        let mut found: Option<(Sequence, Vec<u8>)> = None;
+        for &sequence in candidates.iter().take(SEARCHED) {
+            let inputs = &self.requests.get(sequence)?.inputs;
+            let target = traces
+                .targets
+                .iter()
+                .find(|it| contains(inputs, it.as_bytes()));
+            let stretch = target
+                .map(|target| target.as_bytes())
+                .or_else(|| needle.longest_in(inputs))
+                .filter(|stretch| !self.common.has(stretch, sequence));
+            let Some(stretch) = stretch else { continue };
+            if found.is_some() {
+                // Two requests with rare bytes of their own in one event: honest doubt.
+                return None;
+            }
+            found = Some((sequence, stretch.to_vec()));
+        }
+        let (sequence, evidence) = found?;
+        let others = candidates.iter().filter(|it| **it != sequence);
+        let shared = others
+            .filter_map(|it| self.requests.get(*it))
+            .any(|request| contains(&request.inputs, &evidence));
+        (!shared).then_some((sequence, evidence))
+    }
+
+    /// The thread read it, works on one request at a time, and was at it.
+    fn by_lineage(&self, lineage: &Lineage, at: Moment) -> Option<Sequence> {
+        let request = self.requests.get(lineage.sequence)?;
+        let process = self.workload.process(lineage.backend)?;
+        let proven = lineage.strength == Strength::Reader
+            && self.workload.is_blocking(lineage.backend, at)
+            && request.was_open(at)
+            && !process.thread_has_other(lineage.tid, lineage.sequence, self.requests);
+        proven.then_some(lineage.sequence)
+    }
+
+    /// Nothing else was there to do it.
+    fn as_sole(&self, lineage: &Lineage, at: Moment, candidates: &[Sequence]) -> Option<Sequence> {
+        let alone = candidates == [lineage.sequence]
+            && self.workload.is_whole(lineage.backend, at)
+            && self.requests.get(lineage.sequence).is_some();
+        alone.then_some(lineage.sequence)
+    }
+}

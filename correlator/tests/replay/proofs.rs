@@ -1,0 +1,221 @@
+//! What each attribution rests on, and what may be done about it.
+
+use clew_protocol::incident::{IncidentAction, StepKind};
+use clew_protocol::kernel::{Decision, Strength};
+use clew_protocol::verdict::Proof;
+
+use crate::scene::{Scene, address};
+
+#[test]
+fn content_names_the_request() {
+    let mut scene = Scene::new();
+    scene.start(1, "/ping?host=1.1.1.1; touch /tmp/marker-1\n");
+    scene.start(2, "/fine\n");
+    scene.read(1, 1);
+    scene.read(2, 2);
+    scene.exec(1, 1, "ping 1.1.1.1; touch /tmp/marker-1");
+    assert_eq!(scene.condemned(), [1]);
+    assert_eq!(scene.banned(), [address(1)]);
+    assert!(scene.released().is_empty());
+    let reports = scene.reports();
+    assert_eq!(reports[0].proof, Proof::Content);
+    assert_eq!(reports[0].action, IncidentAction::Banned);
+    assert_eq!(
+        reports[0].evidence.as_deref(),
+        Some("1.1.1.1; touch /tmp/marker-1")
+    );
+    let StepKind::Exec(exec) = &reports[0].steps[0].what else {
+        panic!("no exec")
+    };
+    assert_eq!(exec.env_vars, ["KEY=<redacted>"]);
+}
+
+/// Log4Shell: the command line holds nothing of the request, the connection before it does.
+#[test]
+fn a_connection_is_evidence_for_what_follows_it() {
+    let mut scene = Scene::new();
+    scene.start(1, "/\n${jndi:ldap://127.0.0.1:1389/a}\n");
+    scene.start(2, "/\nMozilla/5.0\n");
+    scene.read(1, 1);
+    scene.read(2, 2);
+    scene.connect(1, 1, 1389);
+    scene.exec(1, 1, "id");
+    assert_eq!(scene.condemned(), [1]);
+    let reports = scene.reports();
+    assert_eq!(reports[0].evidence.as_deref(), Some("127.0.0.1:1389"));
+    assert_eq!(reports[0].steps.len(), 2);
+}
+
+#[test]
+fn the_same_payload_twice_is_a_doubt() {
+    let mut scene = Scene::new();
+    for sequence in [1, 2] {
+        scene.start(sequence, "/run?cmd=touch /tmp/same-marker\n");
+        scene.read(sequence, sequence as u32);
+    }
+    scene.exec(1, 1, "touch /tmp/same-marker");
+    assert!(scene.condemned().is_empty() && scene.banned().is_empty());
+    assert_eq!(scene.released(), [1]);
+    let reports = scene.reports();
+    assert_eq!(reports[0].proof, Proof::Candidates);
+    assert_eq!(reports[0].action, IncidentAction::Stopped);
+    assert_eq!(reports[0].candidates.len(), 2);
+}
+
+#[test]
+fn lineage_needs_a_thousand_lessons() {
+    for (lessons, proof) in [(900, Proof::Candidates), (2100, Proof::Lineage)] {
+        let mut scene = Scene::new();
+        scene.teach_blocking(10, lessons);
+        scene.start(1, "/a\n");
+        scene.read(1, 1);
+        scene.exec(1, 1, "id");
+        assert_eq!(scene.reports()[0].proof, proof, "{lessons} lessons");
+    }
+}
+
+#[test]
+fn one_violation_revokes_lineage_for_good() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(3, "/async\n");
+    scene.read(3, 1);
+    scene.start(4, "/async\n");
+    scene.read_when(4, 1, true);
+    scene.end(3);
+    scene.end(4);
+    scene.teach_blocking(10_000, 2100);
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.exec(1, 1, "id");
+    assert!(scene.condemned().is_empty());
+    assert_eq!(scene.reports()[0].proof, Proof::Candidates);
+}
+
+/// The first time an event loop that has looked like a blocking server interleaves: A is read,
+/// then B, then A's continuation starts a program. B must not be blamed.
+#[test]
+fn a_thread_with_two_open_requests_names_none() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.start(2, "/b\n");
+    scene.read(2, 1);
+    scene.exec(2, 1, "id");
+    assert!(scene.condemned().is_empty());
+}
+
+#[test]
+fn threads_and_processes_are_weaker_than_readers() {
+    for strength in [Strength::Thread, Strength::Process] {
+        let mut scene = Scene::new();
+        scene.teach_blocking(10, 2100);
+        scene.start(1, "/a\n");
+        scene.read(1, 1);
+        scene.exec_with(1, 1, "id", strength, Decision::Killed);
+        assert!(scene.condemned().is_empty(), "{strength:?}");
+    }
+}
+
+#[test]
+fn alone_means_alone_for_a_minute() {
+    let mut scene = Scene::new();
+    scene.start(2, "/before\n");
+    scene.read(2, 1);
+    scene.end(2);
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.exec(1, 1, "id");
+    assert!(scene.condemned().is_empty());
+
+    let mut scene = Scene::new();
+    scene.start(2, "/before\n");
+    scene.read(2, 1);
+    scene.end(2);
+    scene.forget();
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.exec(1, 1, "id");
+    assert_eq!(scene.condemned(), [1]);
+    assert_eq!(scene.reports()[0].proof, Proof::Sole);
+}
+
+#[test]
+fn lost_reads_leave_candidates() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(1, "/run?touch /tmp/marker-1\n");
+    scene.read(1, 1);
+    scene.lose_reads();
+    scene.exec(1, 1, "touch /tmp/marker-1");
+    assert!(scene.condemned().is_empty());
+    assert_eq!(scene.released(), [1]);
+}
+
+#[test]
+fn an_unknown_request_is_not_banned() {
+    let mut scene = Scene::new();
+    scene.read(1, 1);
+    scene.exec(1, 1, "id");
+    assert!(scene.condemned().is_empty() && scene.banned().is_empty());
+    assert_eq!(scene.released(), [1]);
+}
+
+#[test]
+fn victims_and_neighbours_are_not_banned() {
+    for which in [0, 1] {
+        let mut scene = Scene::new();
+        scene.start_as(1, "/run?touch /tmp/marker-1\n", |client| match which {
+            0 => client.cross_site = true,
+            _ => client.shared = true,
+        });
+        scene.read(1, 1);
+        scene.exec(1, 1, "touch /tmp/marker-1");
+        assert_eq!(scene.condemned(), [1]);
+        assert!(scene.banned().is_empty());
+        assert_eq!(scene.reports()[0].action, IncidentAction::Cancelled);
+    }
+}
+
+#[test]
+fn observe_reports_and_does_nothing() {
+    let mut scene = Scene::new();
+    scene.start(1, "/run?touch /tmp/marker-1\n");
+    scene.read(1, 1);
+    scene.exec_with(
+        1,
+        1,
+        "touch /tmp/marker-1",
+        Strength::Reader,
+        Decision::Observed,
+    );
+    assert!(scene.condemned().is_empty() && scene.banned().is_empty());
+    let reports = scene.reports();
+    assert_eq!(reports[0].action, IncidentAction::Observed);
+    assert_eq!(reports[0].proof, Proof::Content);
+}
+
+#[test]
+fn one_lineage_is_one_incident() {
+    let mut scene = Scene::new();
+    scene.start(1, "/run?touch /tmp/marker-1\n");
+    scene.read(1, 1);
+    scene.exec(1, 1, "touch /tmp/marker-1");
+    scene.exec(1, 1, "touch /tmp/marker-1");
+    scene.exec(1, 1, "again");
+    assert_eq!((scene.condemned().len(), scene.banned().len()), (1, 1));
+    let reports = scene.reports();
+    assert_eq!(reports.last().map(|last| last.steps.len()), Some(3));
+    assert!(reports.iter().all(|report| report.id == reports[0].id));
+}
+
+#[test]
+fn allowed_programs_are_no_incident() {
+    let mut scene = Scene::new();
+    scene.start(1, "/\n");
+    scene.read(1, 1);
+    scene.exec_with(1, 1, "convert", Strength::Reader, Decision::Allowed);
+    scene.connect(1, 1, 5432);
+    assert!(scene.reports().is_empty());
+}

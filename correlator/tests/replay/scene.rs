@@ -1,0 +1,246 @@
+//! A correlator on a fake clock, and short words for what can happen to it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use clew_correlator::{Config, Correlator, Input};
+use clew_protocol::incident::Incident;
+use clew_protocol::kernel::{
+    Bound, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey, Strength,
+    Transport,
+};
+use clew_protocol::request::{Client, ProxyRecord, RequestEnded, RequestStarted};
+use clew_protocol::verdict::Action;
+use clew_protocol::{IncidentId, Moment, RequestId, Sequence};
+use uuid::Uuid;
+
+pub(crate) struct Scene {
+    pub(crate) correlator: Correlator,
+    pub(crate) now: u64,
+    pub(crate) actions: Vec<Action>,
+}
+
+pub(crate) const BACKEND: ProcessKey = ProcessKey {
+    tgid: 100,
+    start: 1,
+};
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        let mut next = 0;
+        let config = Config {
+            ban: true,
+            ban_span: Duration::from_secs(3600),
+            redact_environment: true,
+            epoch_ns: 1_700_000_000_000_000_000,
+            next_id: Box::new(move || {
+                next += 1;
+                IncidentId(Uuid::from_u128(next))
+            }),
+        };
+        Self {
+            correlator: Correlator::new(config),
+            now: 1_000_000,
+            actions: Vec::new(),
+        }
+    }
+
+    fn pass(&mut self) -> Moment {
+        self.now += 1000;
+        Moment(self.now)
+    }
+
+    fn put(&mut self, input: Input) {
+        self.correlator.handle(input, &mut self.actions);
+    }
+
+    pub(crate) fn start(&mut self, sequence: u64, inputs: &str) {
+        self.start_as(sequence, inputs, |_| {});
+    }
+
+    pub(crate) fn start_as(
+        &mut self,
+        sequence: u64,
+        inputs: &str,
+        adjust: impl FnOnce(&mut Client),
+    ) {
+        let at = self.pass();
+        let mut client = Client {
+            address: address(sequence),
+            port: 1,
+            shared: false,
+            cross_site: false,
+        };
+        adjust(&mut client);
+        self.put(Input::Proxy(ProxyRecord::Started(Box::new(
+            RequestStarted {
+                sequence: Sequence(sequence),
+                id: RequestId(Uuid::from_u128(u128::from(sequence))),
+                at,
+                client,
+                method: "GET".into(),
+                target: "/".into(),
+                authority: "test".into(),
+                service: "test".into(),
+                upstream: SocketAddr::from(([127, 0, 0, 1], 80)),
+                inputs: inputs.as_bytes().into(),
+            },
+        ))));
+    }
+
+    pub(crate) fn read(&mut self, sequence: u64, tid: u32) {
+        self.read_when(sequence, tid, false);
+    }
+
+    pub(crate) fn read_when(&mut self, sequence: u64, tid: u32, previous_unanswered: bool) {
+        let at = self.pass();
+        self.put(Input::Kernel(KernelEvent::Bound(Bound {
+            at,
+            sequence: Sequence(sequence),
+            process: BACKEND,
+            tid,
+            executable: FileKey {
+                device: 1,
+                inode: 1,
+            },
+            same_read: 0,
+            previous_unanswered,
+        })));
+    }
+
+    pub(crate) fn end(&mut self, sequence: u64) {
+        let at = self.pass();
+        self.put(Input::Proxy(ProxyRecord::Ended(RequestEnded {
+            sequence: Sequence(sequence),
+            at,
+            status: Some(200),
+            relayed_body_bytes: 0,
+            cancelled_at: None,
+        })));
+    }
+
+    /// `count` requests, two at a time on two threads, each answered before the next is read.
+    pub(crate) fn teach_blocking(&mut self, first: u64, count: u64) {
+        for sequence in (first..first + count).step_by(2) {
+            for (sequence, tid) in [(sequence, 1), (sequence + 1, 2)] {
+                self.start(sequence, "lesson\n");
+                self.read(sequence, tid);
+            }
+            self.end(sequence);
+            self.end(sequence + 1);
+        }
+    }
+
+    /// Enough time for all that has ended to be past blame.
+    pub(crate) fn forget(&mut self) {
+        self.now += 200_000_000_000;
+        self.tick();
+    }
+
+    pub(crate) fn tick(&mut self) {
+        let now = self.pass();
+        self.put(Input::Tick(now));
+    }
+
+    pub(crate) fn exec(&mut self, sequence: u64, tid: u32, command: &str) {
+        self.exec_with(sequence, tid, command, Strength::Reader, Decision::Killed);
+    }
+
+    pub(crate) fn exec_with(
+        &mut self,
+        sequence: u64,
+        tid: u32,
+        command: &str,
+        strength: Strength,
+        decision: Decision,
+    ) {
+        let at = self.pass();
+        self.put(Input::Kernel(KernelEvent::Exec(Box::new(Exec {
+            at,
+            lineage: lineage(sequence, tid, strength),
+            decision,
+            process: Process {
+                arguments: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), command.into()],
+                environment: vec![b"KEY=secret".to_vec()],
+                filename: b"/bin/sh".to_vec(),
+                ..Process::default()
+            },
+        }))));
+    }
+
+    pub(crate) fn connect(&mut self, sequence: u64, tid: u32, port: u16) {
+        let at = self.pass();
+        self.put(Input::Kernel(KernelEvent::Connect(Box::new(Connect {
+            at,
+            lineage: lineage(sequence, tid, Strength::Reader),
+            decision: Decision::Observed,
+            pid: BACKEND.tgid,
+            tid,
+            comm: "worker".into(),
+            target: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            transport: Transport::Tcp,
+        }))));
+    }
+
+    pub(crate) fn lose_reads(&mut self) {
+        self.put(Input::Kernel(KernelEvent::Lost {
+            class: clew_protocol::kernel::LostClass::Bound,
+            total: 1,
+        }));
+    }
+
+    pub(crate) fn condemned(&self) -> Vec<u64> {
+        let condemned = self.actions.iter().filter_map(|action| match action {
+            Action::Condemn { sequence, .. } => Some(sequence.0),
+            _ => None,
+        });
+        condemned.collect()
+    }
+
+    pub(crate) fn released(&self) -> Vec<u64> {
+        let released = self.actions.iter().filter_map(|action| match action {
+            Action::Release { sequence } => Some(sequence.0),
+            _ => None,
+        });
+        released.collect()
+    }
+
+    pub(crate) fn banned(&self) -> Vec<IpAddr> {
+        let banned = self.actions.iter().filter_map(|action| match action {
+            Action::Ban { address, .. } => Some(*address),
+            _ => None,
+        });
+        banned.collect()
+    }
+
+    /// All records once every wait is over.
+    pub(crate) fn reports(&mut self) -> Vec<Incident> {
+        self.now += 1_000_000_000;
+        self.tick();
+        let reports = self.actions.iter().filter_map(|action| match action {
+            Action::Report(incident) => Some(incident.as_ref().clone()),
+            _ => None,
+        });
+        reports.collect()
+    }
+}
+
+pub(crate) fn address(sequence: u64) -> IpAddr {
+    IpAddr::from([
+        10,
+        (sequence >> 16) as u8,
+        (sequence >> 8) as u8,
+        sequence as u8,
+    ])
+}
+
+fn lineage(sequence: u64, tid: u32, strength: Strength) -> Lineage {
+    Lineage {
+        strength,
+        sequence: Sequence(sequence),
+        backend: BACKEND,
+        tid,
+        recent: vec![Sequence(sequence)],
+        held: vec![Sequence(sequence)],
+    }
+}
