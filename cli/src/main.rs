@@ -1,2 +1,322 @@
-//! placeholder
-fn main() {}
+//! The `clew` command.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod config;
+mod privilege;
+mod raw;
+mod run;
+mod show;
+mod store;
+mod tend;
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use clew_protocol::incident::Incident;
+
+use crate::admin::{Reply, Request, ask};
+use crate::config::{Overrides, default_state};
+use crate::raw::ModeName;
+use crate::show::Style;
+
+/// A web application firewall that knows what a request did.
+///
+/// Clew stands in front of a service as a reverse proxy and follows each request into the
+/// service with eBPF: into threads, children and connections. A request that starts a program it
+/// should not is stopped in the kernel, cancelled, and its source banned.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Start here:\n  clew doctor                               what this kernel and your rights allow\n  clew run --upstream 127.0.0.1:8080        protect a service\n  clew incidents list                       what happened"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Logs as JSON lines on standard error
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Protect a service
+    Run(RunArgs),
+    /// Check a configuration file and say what is wrong with it
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Look at what this kernel and these rights allow, step by step
+    Doctor {
+        /// Remove programs that a killed clew has left in the kernel
+        #[arg(long)]
+        clean: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What happened
+    Incidents {
+        #[command(subcommand)]
+        command: IncidentsCommand,
+    },
+    /// Sources that are refused
+    Bans {
+        #[command(subcommand)]
+        command: BansCommand,
+    },
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clew run --upstream 127.0.0.1:8080\n  clew run --upstream 127.0.0.1:8080 --listen 0.0.0.0:80 --mode observe\n  clew run --config /etc/clew.toml"
+)]
+struct RunArgs {
+    /// Configuration file (TOML); every key is in examples/clew.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A backend, plain HTTP/1.1; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    upstream: Vec<SocketAddr>,
+    /// Where clients connect [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// What happens to what is not allowed [default: enforce]
+    #[arg(long, value_enum)]
+    mode: Option<ModeName>,
+    /// Run the edge alone; needs no root, and sees nothing of what requests do
+    #[arg(long)]
+    no_sensor: bool,
+    /// Where incidents, bans and the admin socket are kept [default: /var/lib/clew for root]
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum IncidentsCommand {
+    /// One line each, oldest first
+    List(StateArgs),
+    /// One incident as a tree: client, request, processes, attempt, measure
+    Show {
+        /// Its id, or the start of it; "last" for the newest
+        id: String,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+#[derive(Subcommand)]
+enum BansCommand {
+    /// Bans in force
+    List(StateArgs),
+    /// Refuse an address
+    Add {
+        /// IPv4 or IPv6 address
+        address: IpAddr,
+        /// For how long
+        #[arg(long, default_value_t = 3600)]
+        seconds: u64,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Lift a ban
+    Remove {
+        /// IPv4 or IPv6 address
+        address: IpAddr,
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+#[derive(Args)]
+struct StateArgs {
+    /// The state directory that `clew run` uses [default: /var/lib/clew for root]
+    #[arg(long = "state", value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl StateArgs {
+    fn directory(&self) -> PathBuf {
+        self.directory.clone().unwrap_or_else(default_state)
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.log_json);
+    match command(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("clew: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("CLEW_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,pingora_proxy=off,pingora_core=error")
+    });
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init();
+    }
+}
+
+fn command(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(args) => {
+            let overrides = Overrides {
+                upstreams: args.upstream,
+                listen: args.listen,
+                mode: args.mode.map(Into::into),
+                no_sensor: args.no_sensor,
+                state: args.state,
+            };
+            run::run(match &args.config {
+                Some(path) => config::load(path, &overrides)?,
+                None => config::from_command_line(&overrides)?,
+            })?;
+        }
+        Command::Check { file } => {
+            config::load(&file, &Overrides::default())?;
+            println!("{} is valid", file.display());
+        }
+        Command::Doctor { clean, json } => return doctor(clean, json),
+        Command::Incidents { command } => incidents(command)?,
+        Command::Bans { command } => bans(command)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn doctor(clean: bool, json: bool) -> Result<ExitCode> {
+    if clean {
+        let removed =
+            clew_sensor::clean().context("cannot remove what was left behind; run as root")?;
+        for path in &removed {
+            println!("removed {}", path.display());
+        }
+        if removed.is_empty() {
+            println!("nothing was left behind");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let findings = clew_sensor::doctor::examine();
+    let well = findings.iter().all(|finding| finding.ok);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for finding in &findings {
+            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            println!(
+                "{mark} {:9} {:34} {}",
+                finding.step, finding.provider, finding.detail
+            );
+            if let Some(remedy) = &finding.remedy {
+                println!("     -> {remedy}");
+            }
+        }
+        println!(
+            "{}",
+            if well {
+                "clew run will protect"
+            } else {
+                "clew run cannot protect here"
+            }
+        );
+    }
+    Ok(if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn incidents(command: IncidentsCommand) -> Result<()> {
+    match command {
+        IncidentsCommand::List(state) => {
+            let incidents = store::read(&state.directory())?;
+            if state.json {
+                println!("{}", serde_json::to_string_pretty(&incidents)?);
+            } else if incidents.is_empty() {
+                println!("no incidents in {}", state.directory().display());
+            }
+            for incident in incidents.iter().filter(|_| !state.json) {
+                println!("{}", show::line(incident));
+            }
+        }
+        IncidentsCommand::Show { id, state } => {
+            let incidents = store::read(&state.directory())?;
+            let incident = find(&incidents, &id, &state.directory())?;
+            if state.json {
+                println!("{}", serde_json::to_string_pretty(incident)?);
+            } else {
+                print!("{}", show::tree(incident, Style::of_stdout()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find<'a>(incidents: &'a [Incident], id: &str, state: &Path) -> Result<&'a Incident> {
+    if id == "last" {
+        return incidents
+            .last()
+            .with_context(|| format!("no incidents in {}", state.display()));
+    }
+    let mut found = incidents
+        .iter()
+        .filter(|it| it.id.to_string().starts_with(id));
+    match (found.next(), found.next()) {
+        (Some(incident), None) => Ok(incident),
+        (Some(_), Some(_)) => bail!("several incidents start with {id:?}; give more of the id"),
+        (None, _) => bail!(
+            "no incident {id:?} in {}; see clew incidents list",
+            state.display()
+        ),
+    }
+}
+
+fn bans(command: BansCommand) -> Result<()> {
+    let (state, request) = match command {
+        BansCommand::List(state) => (state, Request::Bans),
+        BansCommand::Add {
+            address,
+            seconds,
+            state,
+        } => (state, Request::Ban { address, seconds }),
+        BansCommand::Remove { address, state } => (state, Request::Unban { address }),
+    };
+    let reply = ask(&state.directory(), &request)?;
+    if state.json {
+        println!("{}", serde_json::to_string_pretty(&reply)?);
+        return Ok(());
+    }
+    match reply {
+        Reply::Bans { bans } if bans.is_empty() => println!("no bans"),
+        Reply::Bans { bans } => {
+            for ban in bans {
+                let why = ban.incident.unwrap_or_else(|| "by hand".to_owned());
+                println!("{:39}  {:>6} s left  {why}", ban.address, ban.seconds_left);
+            }
+        }
+        Reply::Done { changed: true } => println!("done"),
+        Reply::Done { changed: false } => println!("there was no such ban"),
+        Reply::Counters { .. } | Reply::Error { .. } => bail!("unexpected answer"),
+    }
+    Ok(())
+}

@@ -142,6 +142,13 @@ impl Correlator {
         }
     }
 
+    /// The service a request went to, while the request is remembered.
+    pub fn service_of(&self, sequence: Sequence) -> Option<&str> {
+        self.requests
+            .get(sequence)
+            .map(|request| request.started.service.as_ref())
+    }
+
     /// Requests remembered, for tests of the bounds.
     pub fn remembered(&self) -> usize {
         self.requests.len()

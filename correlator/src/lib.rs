@@ -11,6 +11,7 @@
 mod cases;
 mod content;
 mod correlator;
+pub mod profile;
 mod proof;
 mod requests;
 mod workload;

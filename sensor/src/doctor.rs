@@ -8,7 +8,7 @@ use crate::attach::{Hook, STEPS, Step};
 use crate::{btf, cgroup, pin, sensor};
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
     /// What it is for.
     pub step: String,

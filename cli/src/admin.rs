@@ -1,0 +1,166 @@
+//! The admin socket: a Unix socket that only the user Clew runs as, and root, may use.
+//!
+//! One JSON object a line each way; a line longer than a kilobyte ends the connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clew_protocol::Moment;
+use clew_proxy::Handle;
+use serde::{Deserialize, Serialize};
+
+const SOCKET: &str = "admin.sock";
+const LINE_BYTES: u64 = 1024;
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// The bans in force.
+    Bans,
+    /// Ban an address.
+    Ban { address: IpAddr, seconds: u64 },
+    /// Lift a ban.
+    Unban { address: IpAddr },
+    /// Sums since start.
+    Counters,
+}
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub(crate) enum Reply {
+    Bans { bans: Vec<BanEntry> },
+    Done { changed: bool },
+    Counters { edge: serde_json::Value },
+    Error { message: String },
+}
+
+/// One ban.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BanEntry {
+    pub(crate) address: IpAddr,
+    pub(crate) seconds_left: u64,
+    pub(crate) incident: Option<String>,
+}
+
+/// The socket, bound; its file goes on drop.
+pub(crate) struct Admin {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Admin {
+    /// Binds while there are rights to; a socket that nobody serves any more is replaced.
+    pub(crate) fn bind(state: &Path) -> Result<Self> {
+        let path = state.join(SOCKET);
+        if path.exists() {
+            if UnixStream::connect(&path).is_ok() {
+                bail!(
+                    "another clew serves {}; give each its own --state",
+                    path.display()
+                );
+            }
+            std::fs::remove_file(&path)?;
+        }
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("cannot make the admin socket {}", path.display()))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until the process ends.
+    pub(crate) fn serve(&self, handle: &Handle) {
+        for stream in self.listener.incoming().flatten() {
+            if let Err(error) = converse(&stream, handle) {
+                tracing::debug!(%error, "admin connection");
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            listener: self.listener.try_clone()?,
+            path: self.path.clone(),
+        })
+    }
+}
+
+fn converse(stream: &UnixStream, handle: &Handle) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    let line = read_line(stream)?;
+    let reply = match serde_json::from_str(&line) {
+        Ok(request) => answer(request, handle),
+        Err(error) => Reply::Error {
+            message: error.to_string(),
+        },
+    };
+    write_line(stream, &reply)
+}
+
+fn answer(request: Request, handle: &Handle) -> Reply {
+    match request {
+        Request::Bans => Reply::Bans { bans: bans(handle) },
+        Request::Ban { address, seconds } => {
+            handle.ban(address, Duration::from_secs(seconds), None);
+            Reply::Done { changed: true }
+        }
+        Request::Unban { address } => Reply::Done {
+            changed: handle.unban(address),
+        },
+        Request::Counters => Reply::Counters {
+            edge: serde_json::to_value(handle.counters()).unwrap_or_default(),
+        },
+    }
+}
+
+fn bans(handle: &Handle) -> Vec<BanEntry> {
+    let now = Moment::now();
+    let entry = |ban: clew_proxy::Ban| BanEntry {
+        address: ban.address,
+        seconds_left: ban.until.since(now).as_secs(),
+        incident: ban.incident.map(|incident| incident.to_string()),
+    };
+    handle.bans().into_iter().map(entry).collect()
+}
+
+/// Asks the clew that serves `state`.
+pub(crate) fn ask(state: &Path, request: &Request) -> Result<Reply> {
+    let path = state.join(SOCKET);
+    let stream = UnixStream::connect(&path).with_context(|| {
+        format!(
+            "no clew answers at {}; is it running, with this --state?",
+            path.display()
+        )
+    })?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write_line(&stream, request)?;
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line)?;
+    match serde_json::from_str(&line)? {
+        Reply::Error { message } => bail!("{message}"),
+        reply => Ok(reply),
+    }
+}
+
+fn read_line(stream: &UnixStream) -> Result<String> {
+    let mut line = String::new();
+    BufReader::new(stream.take(LINE_BYTES)).read_line(&mut line)?;
+    Ok(line)
+}
+
+fn write_line(mut stream: &UnixStream, value: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(stream.write_all(&line)?)
+}

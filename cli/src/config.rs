@@ -1,0 +1,362 @@
+//! The configuration file: raw TOML, then what has been checked.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clew_correlator::profile::Profile;
+use clew_proxy::{HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig};
+use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
+use ipnet::IpNet;
+
+use crate::raw;
+
+/// Everything `clew run` needs, checked.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) listeners: Vec<ListenerConfig>,
+    pub(crate) services: Vec<ServiceConfig>,
+    pub(crate) limits: Limits,
+    pub(crate) trusted_hops: Vec<IpNet>,
+    pub(crate) shared_addresses: Vec<IpNet>,
+    pub(crate) threads: usize,
+    pub(crate) shutdown_grace: Duration,
+    /// None: the edge runs alone.
+    pub(crate) sensor: Option<SensorConfiguration>,
+    pub(crate) ban: bool,
+    pub(crate) ban_span: Duration,
+    pub(crate) state: PathBuf,
+    pub(crate) user: String,
+}
+
+/// What the kernel side is told.
+#[derive(Debug, Clone)]
+pub(crate) struct SensorConfiguration {
+    pub(crate) mode: Mode,
+    pub(crate) fallback_mode: Mode,
+    pub(crate) heartbeat_limit: Duration,
+    pub(crate) hold_span: Duration,
+    pub(crate) hold_limit: u32,
+    pub(crate) redact_environment: bool,
+    pub(crate) policy: Policy,
+    pub(crate) profile: PathBuf,
+}
+
+/// What the command line says; it wins over the file.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) no_sensor: bool,
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// Reads and checks a file.
+pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Configuration> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    check(raw::parse(&text, &path.display().to_string())?, overrides)
+}
+
+/// Checks a configuration made of the command line alone.
+pub(crate) fn from_command_line(overrides: &Overrides) -> Result<Configuration> {
+    check(raw::Root::default(), overrides)
+}
+
+fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
+    let services = services(&raw, overrides)?;
+    let state = overrides.state.clone().or(raw.state.directory.clone());
+    let state = state.unwrap_or_else(default_state);
+    let sensor = match raw.sensor.enabled && !overrides.no_sensor {
+        true => Some(sensor(&raw, overrides, &services, &state)?),
+        false => None,
+    };
+    let default_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Configuration {
+        listeners: listeners(&raw, overrides)?,
+        limits: limits(&raw.limits)?,
+        trusted_hops: networks("trust.hops", &raw.trust.hops)?,
+        shared_addresses: networks("trust.shared", &raw.trust.shared)?,
+        threads: raw.edge.threads.unwrap_or(default_threads).clamp(1, 256),
+        shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
+        ban: raw.ban.enabled,
+        ban_span: Duration::from_secs(raw.ban.seconds),
+        user: raw.state.user.clone(),
+        services,
+        sensor,
+        state,
+    })
+}
+
+/// `/var/lib/clew` for root, `$XDG_STATE_HOME/clew` or `~/.local/state/clew` for others.
+pub(crate) fn default_state() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/clew");
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let base = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("clew")
+}
+
+fn listeners(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ListenerConfig>> {
+    if raw.listener.is_empty() || overrides.listen.is_some() {
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
+        let address = overrides.listen.unwrap_or(default);
+        return Ok(vec![ListenerConfig {
+            address,
+            tls: None,
+            proxy_protocol: false,
+        }]);
+    }
+    let listener = |raw: &raw::Listener| ListenerConfig {
+        address: raw.address,
+        tls: raw.tls.as_ref().map(|tls| TlsConfig {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
+        proxy_protocol: raw.proxy_protocol,
+    };
+    if raw.listener.iter().any(|it| it.proxy_protocol) && raw.trust.hops.is_empty() {
+        bail!(
+            "listener.proxy_protocol needs trust.hops: nobody's PROXY header is believed otherwise"
+        );
+    }
+    Ok(raw.listener.iter().map(listener).collect())
+}
+
+fn services(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ServiceConfig>> {
+    if !overrides.upstreams.is_empty() {
+        return Ok(vec![ServiceConfig::new(
+            "default",
+            overrides.upstreams.clone(),
+        )]);
+    }
+    ensure!(
+        !raw.service.is_empty(),
+        "no backend: say --upstream ADDRESS:PORT, or give a [[service]] in the configuration"
+    );
+    let mut names = std::collections::HashSet::new();
+    for service in &raw.service {
+        ensure!(
+            !service.upstreams.is_empty(),
+            "service {:?} has no upstreams",
+            service.name
+        );
+        ensure!(
+            names.insert(&service.name),
+            "two services are named {:?}",
+            service.name
+        );
+    }
+    Ok(raw.service.iter().map(service).collect())
+}
+
+fn service(raw: &raw::Service) -> ServiceConfig {
+    let seconds = Duration::from_secs;
+    let mut service = ServiceConfig::new(raw.name.clone(), raw.upstreams.clone());
+    service.hosts = raw
+        .hosts
+        .iter()
+        .map(|host| host.to_ascii_lowercase())
+        .collect();
+    service.health_check = raw.health_check_seconds.map(|span| HealthCheck {
+        interval: seconds(span.max(1)),
+    });
+    service.connect_timeout = seconds(raw.connect_timeout_seconds);
+    service.read_timeout = seconds(raw.read_timeout_seconds);
+    service.write_timeout = seconds(raw.write_timeout_seconds);
+    service.idle_timeout = seconds(raw.idle_timeout_seconds);
+    service
+}
+
+fn limits(raw: &raw::LimitsTable) -> Result<Limits> {
+    let default = Limits::default();
+    let limits = Limits {
+        connections: raw.connections.unwrap_or(default.connections),
+        head_bytes: raw.head_bytes.unwrap_or(default.head_bytes),
+        headers: raw.headers.unwrap_or(default.headers),
+        body_bytes: raw.body_bytes.unwrap_or(default.body_bytes),
+        head_deadline: raw
+            .head_seconds
+            .map_or(default.head_deadline, Duration::from_secs),
+        body_deadline: raw
+            .body_seconds
+            .map_or(default.body_deadline, Duration::from_secs),
+        keepalive: raw
+            .keepalive_seconds
+            .map_or(default.keepalive, Duration::from_secs),
+        h2_streams: raw.h2_streams.unwrap_or(default.h2_streams),
+        bans: raw.bans.unwrap_or(default.bans),
+        ..default
+    };
+    ensure!(
+        limits.connections > 0,
+        "limits.connections must be at least 1"
+    );
+    ensure!(
+        limits.head_bytes >= 1024,
+        "limits.head_bytes must be at least 1024"
+    );
+    Ok(limits)
+}
+
+fn sensor(
+    raw: &raw::Root,
+    overrides: &Overrides,
+    services: &[ServiceConfig],
+    state: &Path,
+) -> Result<SensorConfiguration> {
+    let table = &raw.sensor;
+    let mode = overrides.mode.unwrap_or(table.mode.into());
+    let profile = table
+        .profile
+        .clone()
+        .unwrap_or_else(|| state.join("profile.json"));
+    let mut policy = allow_list(raw, services)?;
+    policy.trampolines = table.trampolines.clone();
+    if mode == Mode::Enforce && profile.exists() {
+        add_profile(&mut policy, &profile, services)?;
+    }
+    ensure!(
+        (1..=4).contains(&table.hold_limit),
+        "sensor.hold_limit must be 1 to 4"
+    );
+    Ok(SensorConfiguration {
+        mode,
+        fallback_mode: table.fallback_mode.into(),
+        heartbeat_limit: Duration::from_secs(table.heartbeat_seconds.max(1)),
+        hold_span: Duration::from_millis(table.hold_ms),
+        hold_limit: table.hold_limit,
+        redact_environment: table.redact_environment,
+        policy,
+        profile,
+    })
+}
+
+fn allow_list(raw: &raw::Root, services: &[ServiceConfig]) -> Result<Policy> {
+    let index = |name: &Option<String>| match name {
+        None => Ok(None),
+        Some(name) => match services.iter().position(|service| service.name == *name) {
+            Some(index) => Ok(Some(index)),
+            None => bail!("allow rule for service {name:?}, which is not configured"),
+        },
+    };
+    let mut policy = Policy::default();
+    for rule in &raw.allow.exec {
+        let arguments = rule.arguments.as_ref();
+        policy.exec.push(ExecRule {
+            service: index(&rule.service)?,
+            path: rule.path.clone(),
+            arguments: arguments.map(|it| it.iter().map(|a| a.clone().into_bytes()).collect()),
+        });
+    }
+    for rule in &raw.allow.connect {
+        policy.connect.push(ConnectRule {
+            service: index(&rule.service)?,
+            address: rule.network.network(),
+            prefix_len: rule.network.prefix_len(),
+            port: rule.port,
+            transport: rule.transport,
+        });
+    }
+    Ok(policy)
+}
+
+/// Adds what was learned. Services that are not configured any more are passed over.
+fn add_profile(policy: &mut Policy, path: &Path, services: &[ServiceConfig]) -> Result<()> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the profile {}", path.display()))?;
+    let profile: Profile = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no profile; learn it anew", path.display()))?;
+    for (index, service) in services.iter().enumerate() {
+        let Some(learned) = profile.services.get(&service.name) else {
+            continue;
+        };
+        policy.profiled.push(index);
+        policy.exec.extend(learned.exec.iter().map(|entry| {
+            ExecRule {
+                service: Some(index),
+                path: entry.path.clone().into(),
+                arguments: entry
+                    .arguments
+                    .as_ref()
+                    .map(|it| it.iter().map(|a| a.clone().into_bytes()).collect()),
+            }
+        }));
+        policy
+            .connect
+            .extend(learned.connect.iter().map(|entry| ConnectRule {
+                service: Some(index),
+                address: entry.target.ip(),
+                prefix_len: if entry.target.is_ipv4() { 32 } else { 128 },
+                port: Some(entry.target.port()),
+                transport: entry.transport,
+            }));
+    }
+    Ok(())
+}
+
+fn networks(key: &str, entries: &[String]) -> Result<Vec<IpNet>> {
+    let parse = |text: &String| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .with_context(|| format!("{key}: {text:?} is neither an address nor a network"))
+    };
+    entries.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> Result<Configuration> {
+        check(raw::parse(text, "test.toml")?, &Overrides::default())
+    }
+
+    #[test]
+    fn the_example_is_valid() {
+        let text = include_str!("../examples/clew.toml");
+        let configuration = checked(text).expect("example");
+        assert_eq!(configuration.services.len(), 2);
+        assert!(configuration.sensor.is_some());
+    }
+
+    #[test]
+    fn an_upstream_is_enough() {
+        let overrides = Overrides {
+            upstreams: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            ..Overrides::default()
+        };
+        let configuration = from_command_line(&overrides).expect("configuration");
+        assert_eq!(configuration.listeners[0].address.port(), 8000);
+        assert_eq!(configuration.sensor.expect("sensor").mode, Mode::Enforce);
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let error = checked("[sensor]\nmod = \"enforce\"\n").expect_err("unknown key");
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("test.toml:2") && text.contains("`mode`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn wrong_types_and_values_are_refused() {
+        for text in [
+            "[limits]\nhead_bytes = \"many\"\n",
+            "[[service]]\nname = \"a\"\nupstreams = [\"nowhere\"]\n",
+            "[[service]]\nname = \"a\"\nupstreams = []\n",
+            "[sensor]\nmode = \"pray\"\n",
+            "[trust]\nhops = [\"300.1.1.1\"]\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n",
+            "",
+        ] {
+            assert!(checked(text).is_err(), "{text}");
+        }
+    }
+}

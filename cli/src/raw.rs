@@ -1,0 +1,239 @@
+//! The configuration file as it is written. Unknown keys are refused, with the nearest known one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use clew_protocol::kernel::Transport;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Root {
+    pub(crate) listener: Vec<Listener>,
+    pub(crate) service: Vec<Service>,
+    pub(crate) limits: LimitsTable,
+    pub(crate) trust: Trust,
+    pub(crate) sensor: Sensor,
+    pub(crate) allow: Allow,
+    pub(crate) ban: BanTable,
+    pub(crate) state: State,
+    pub(crate) edge: EdgeTable,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Tls>,
+    #[serde(default)]
+    pub(crate) proxy_protocol: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
+    pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) health_check_seconds: Option<u64>,
+    #[serde(default = "three")]
+    pub(crate) connect_timeout_seconds: u64,
+    #[serde(default = "sixty")]
+    pub(crate) read_timeout_seconds: u64,
+    #[serde(default = "sixty")]
+    pub(crate) write_timeout_seconds: u64,
+    #[serde(default = "sixty")]
+    pub(crate) idle_timeout_seconds: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LimitsTable {
+    pub(crate) connections: Option<usize>,
+    pub(crate) head_bytes: Option<usize>,
+    pub(crate) headers: Option<usize>,
+    pub(crate) body_bytes: Option<u64>,
+    pub(crate) head_seconds: Option<u64>,
+    pub(crate) body_seconds: Option<u64>,
+    pub(crate) keepalive_seconds: Option<u64>,
+    pub(crate) h2_streams: Option<u32>,
+    pub(crate) bans: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Trust {
+    pub(crate) hops: Vec<String>,
+    pub(crate) shared: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Sensor {
+    pub(crate) enabled: bool,
+    pub(crate) mode: ModeName,
+    pub(crate) fallback_mode: ModeName,
+    pub(crate) heartbeat_seconds: u64,
+    pub(crate) hold_ms: u64,
+    pub(crate) hold_limit: u32,
+    pub(crate) redact_environment: bool,
+    pub(crate) trampolines: Vec<PathBuf>,
+    pub(crate) profile: Option<PathBuf>,
+}
+
+impl Default for Sensor {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            mode: ModeName::Enforce,
+            fallback_mode: ModeName::Enforce,
+            heartbeat_seconds: 10,
+            hold_ms: 1000,
+            hold_limit: 4,
+            redact_environment: true,
+            trampolines: Vec::new(),
+            profile: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModeName {
+    /// Report, stop nothing
+    Observe,
+    /// Report, stop nothing, and write down what the workload does
+    Learn,
+    /// Stop what neither the profile nor the allow list has
+    Enforce,
+}
+
+impl From<ModeName> for clew_sensor::Mode {
+    fn from(name: ModeName) -> Self {
+        match name {
+            ModeName::Observe => Self::Observe,
+            ModeName::Learn => Self::Learn,
+            ModeName::Enforce => Self::Enforce,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Allow {
+    pub(crate) exec: Vec<AllowExec>,
+    pub(crate) connect: Vec<AllowConnect>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AllowExec {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: Option<Vec<String>>,
+    pub(crate) service: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AllowConnect {
+    pub(crate) network: IpNet,
+    pub(crate) port: Option<u16>,
+    #[serde(default = "tcp")]
+    pub(crate) transport: Transport,
+    pub(crate) service: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BanTable {
+    pub(crate) enabled: bool,
+    pub(crate) seconds: u64,
+}
+
+impl Default for BanTable {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            seconds: 3600,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct State {
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) user: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            user: "nobody".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EdgeTable {
+    pub(crate) threads: Option<usize>,
+    pub(crate) shutdown_grace_seconds: u64,
+}
+
+impl Default for EdgeTable {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            shutdown_grace_seconds: 30,
+        }
+    }
+}
+
+fn three() -> u64 {
+    3
+}
+
+fn sixty() -> u64 {
+    60
+}
+
+fn tcp() -> Transport {
+    Transport::Tcp
+}
+
+/// Parses a file's text; errors say where in `name`.
+pub(crate) fn parse(text: &str, name: &str) -> Result<Root> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+        let hint = nearest(error.message()).unwrap_or_default();
+        anyhow!("{name}:{line}:{column}: {}{hint}", error.message())
+    })
+}
+
+/// For "unknown field `x`, expected one of `a`, `b`": which of them was meant.
+fn nearest(message: &str) -> Option<String> {
+    let mut quoted = message
+        .strip_prefix("unknown field ")?
+        .split('`')
+        .skip(1)
+        .step_by(2);
+    let unknown = quoted.next()?;
+    let known = quoted.max_by(|a, b| {
+        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
+    })?;
+    Some(format!("; did you mean `{known}`?"))
+}

@@ -1,0 +1,243 @@
+//! `clew run`: everything that needs rights first, then none.
+
+use std::io::Read;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, anyhow};
+use clew_correlator::profile::Profile;
+use clew_protocol::request::ProxyRecord;
+use clew_protocol::{ProxyId, TokenKey};
+use clew_proxy::{Edge, Handle, Tagging};
+use clew_sensor::{LoadError, Mode, Sensor, Service};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::config::{Configuration, SensorConfiguration};
+use crate::privilege::{Account, drop_all, prepare_state};
+use crate::store::Store;
+use crate::tend::{Learning, Tender, correlator};
+
+/// Request records that may wait for the correlator: at 50,000 requests a second and two
+/// records each, a stall of 650 ms.
+const QUEUE: usize = 65_536;
+/// The proxy of a single host.
+const PROXY: ProxyId = ProxyId(1);
+
+/// The kernel side, loaded, and what it needs to be tended.
+struct Kernel {
+    sensor: Sensor,
+    records: Receiver<ProxyRecord>,
+    settings: SensorConfiguration,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(configuration: Configuration) -> Result<()> {
+    let account = Account::find(&configuration.user)?;
+    prepare_state(&configuration.state, account.as_ref())?;
+    let (kernel, tagging) = load(&configuration)?.unzip();
+    let edge = Edge::bind(edge_config(&configuration, tagging))?;
+    let admin = Admin::bind(&configuration.state)?;
+    let store = Store::open(&configuration.state)?;
+    if let Some(account) = &account {
+        give_away(&configuration.state, admin.path(), account, kernel.as_ref())?;
+    }
+    drop_all(account.as_ref())?;
+
+    // From here on there are threads, and no rights.
+    let handle = edge.handle();
+    stop_on_signal(handle.clone())?;
+    serve_admin(&admin, handle.clone())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let sensor = kernel.is_some();
+    let tender = kernel
+        .map(|it| tend(it, &configuration, store, &handle, &stop))
+        .transpose()?;
+    for address in handle.addresses() {
+        tracing::info!(%address, sensor, "listening");
+    }
+    let served = edge.serve();
+    stop.store(true, Ordering::Release);
+    let tended = tender.map_or(Ok(()), |thread| {
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the correlator thread panicked")))
+    });
+    let _ = std::fs::remove_file(admin.path());
+    served?;
+    tended?;
+    tracing::info!("stopped; nothing is left in the kernel");
+    Ok(())
+}
+
+/// Loads the programs, where the configuration has a sensor.
+fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
+    let Some(settings) = configuration.sensor.clone() else {
+        return Ok(None);
+    };
+    let key = TokenKey::new(random_key()?);
+    let services = configuration.services.iter().map(|service| Service {
+        name: service.name.clone(),
+        ports: service
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.port())
+            .collect(),
+    });
+    let sensor = Sensor::load(&clew_sensor::Config {
+        key: key.clone(),
+        proxy: PROXY,
+        mode: settings.mode,
+        fallback_mode: settings.fallback_mode,
+        heartbeat_limit: settings.heartbeat_limit,
+        hold_span: settings.hold_span,
+        hold_limit: settings.hold_limit,
+        services: services.collect(),
+        policy: settings.policy.clone(),
+    });
+    let sensor = sensor.map_err(|error| {
+        let hint = match &error {
+            LoadError::NoRights => "",
+            _ => "; `clew doctor` looks at each step",
+        };
+        anyhow!(error).context(format!(
+            "the kernel side cannot start{hint}; `clew run --no-sensor` runs the edge alone, \
+             without protection from what requests do"
+        ))
+    })?;
+    let (send, records) = sync_channel(QUEUE);
+    let tagging = Tagging {
+        key,
+        proxy: PROXY,
+        records: send,
+    };
+    Ok(Some((
+        Kernel {
+            sensor,
+            records,
+            settings,
+        },
+        tagging,
+    )))
+}
+
+fn edge_config(configuration: &Configuration, tagging: Option<Tagging>) -> clew_proxy::Config {
+    clew_proxy::Config {
+        listeners: configuration.listeners.clone(),
+        services: configuration.services.clone(),
+        limits: configuration.limits.clone(),
+        trusted_hops: configuration.trusted_hops.clone(),
+        shared_addresses: configuration.shared_addresses.clone(),
+        threads: configuration.threads,
+        tagging,
+        shutdown_grace: configuration.shutdown_grace,
+    }
+}
+
+/// Makes the account the owner of all that it will have to write or remove.
+fn give_away(state: &Path, admin: &Path, account: &Account, kernel: Option<&Kernel>) -> Result<()> {
+    prepare_state(state, Some(account))?;
+    let (uid, gid) = (account.uid.as_raw(), account.gid.as_raw());
+    chown(admin, Some(uid), Some(gid)).context("cannot hand over the admin socket")?;
+    if let Some(kernel) = kernel {
+        kernel
+            .sensor
+            .give_pins_to(uid, gid)
+            .context("cannot hand over the pinned programs")?;
+    }
+    Ok(())
+}
+
+fn tend(
+    kernel: Kernel,
+    configuration: &Configuration,
+    store: Store,
+    handle: &Handle,
+    stop: &Arc<AtomicBool>,
+) -> Result<JoinHandle<Result<()>>> {
+    let settings = kernel.settings;
+    let tender = Tender {
+        sensor: kernel.sensor,
+        records: kernel.records,
+        handle: handle.clone(),
+        store,
+        correlator: correlator(
+            configuration.ban,
+            configuration.ban_span,
+            settings.redact_environment,
+        ),
+        learning: learning(&settings)?,
+    };
+    let stop = stop.clone();
+    let thread = std::thread::Builder::new().name("clew-correlator".to_owned());
+    let handle = handle.clone();
+    Ok(thread.spawn(move || {
+        let result = tender.run(&stop);
+        if let Err(error) = &result {
+            // Without a correlator nothing is attributed any more: better to stop than to seem
+            // to protect.
+            tracing::error!(error = format!("{error:#}"), "correlator failed; stopping");
+            handle.shutdown();
+        }
+        result
+    })?)
+}
+
+/// In learn mode: the profile so far.
+fn learning(settings: &SensorConfiguration) -> Result<Option<Learning>> {
+    if settings.mode != Mode::Learn {
+        return Ok(None);
+    }
+    let profile = match std::fs::read_to_string(&settings.profile) {
+        Ok(text) => serde_json::from_str(&text)
+            .with_context(|| format!("{} is no profile", settings.profile.display()))?,
+        Err(_) => Profile::default(),
+    };
+    Ok(Some(Learning {
+        profile,
+        path: settings.profile.clone(),
+        changed: false,
+    }))
+}
+
+fn serve_admin(admin: &Admin, handle: Handle) -> Result<()> {
+    let admin = admin.try_clone()?;
+    let thread = std::thread::Builder::new().name("clew-admin".to_owned());
+    thread.spawn(move || admin.serve(&handle))?;
+    Ok(())
+}
+
+/// SIGTERM and SIGINT end the edge, and with it the process.
+fn stop_on_signal(handle: Handle) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
+    };
+    let thread = std::thread::Builder::new().name("clew-signals".to_owned());
+    thread.spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        });
+        tracing::info!("stopping: requests in flight finish");
+        handle.shutdown();
+    })?;
+    Ok(())
+}
+
+fn random_key() -> Result<[u8; 16]> {
+    let mut key = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut key))
+        .context("cannot read /dev/urandom")?;
+    Ok(key)
+}

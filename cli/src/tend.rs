@@ -1,0 +1,181 @@
+//! The thread that joins both ends: kernel events and request records in, verdicts out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use clew_correlator::profile::Profile;
+use clew_correlator::{Config, Correlator, Deed, Input};
+use clew_protocol::kernel::KernelEvent;
+use clew_protocol::request::ProxyRecord;
+use clew_protocol::verdict::Action;
+use clew_protocol::{IncidentId, Moment, RequestId};
+use clew_proxy::Handle;
+use clew_sensor::Sensor;
+
+use crate::store::Store;
+
+/// How long events that want no verdict may lie in the ring.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often the kernel is told that somebody is here, and a new profile is written.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Everything the thread holds.
+pub(crate) struct Tender {
+    pub(crate) sensor: Sensor,
+    pub(crate) records: Receiver<ProxyRecord>,
+    pub(crate) handle: Handle,
+    pub(crate) store: Store,
+    pub(crate) correlator: Correlator,
+    pub(crate) learning: Option<Learning>,
+}
+
+/// A profile being learned.
+pub(crate) struct Learning {
+    pub(crate) profile: Profile,
+    pub(crate) path: PathBuf,
+    pub(crate) changed: bool,
+}
+
+/// The correlator for a configuration.
+pub(crate) fn correlator(ban: bool, ban_span: Duration, redact_environment: bool) -> Correlator {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Correlator::new(Config {
+        ban,
+        ban_span,
+        redact_environment,
+        epoch_ns: wall.as_nanos() as i128 - i128::from(Moment::now().0),
+        next_id: Box::new(|| IncidentId(RequestId::fresh().0)),
+    })
+}
+
+impl Tender {
+    /// Works until `stop`. The sensor goes with it: programs are detached on return.
+    pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Result<()> {
+        let mut events = Vec::new();
+        let mut actions = Vec::new();
+        let mut beat = Moment(0);
+        while !stop.load(Ordering::Acquire) {
+            events.clear();
+            // Events first, then records: a request's record is sent before its first byte, so
+            // whatever an event is about is in the queue by the time the event can be read.
+            self.sensor.next_events(LOOK, &mut events)?;
+            while let Ok(record) = self.records.try_recv() {
+                self.correlator.handle(Input::Proxy(record), &mut actions);
+            }
+            for event in events.drain(..) {
+                self.learn(&event);
+                self.correlator.handle(Input::Kernel(event), &mut actions);
+                self.act(&mut actions);
+            }
+            let now = Moment::now();
+            self.correlator.handle(Input::Tick(now), &mut actions);
+            self.act(&mut actions);
+            if now.since(beat) >= HEARTBEAT {
+                beat = now;
+                self.sensor.heartbeat()?;
+                self.write_profile();
+            }
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Carries out what the correlator asks for, in its order.
+    fn act(&mut self, actions: &mut Vec<Action>) {
+        let mut next = Vec::new();
+        for action in actions.drain(..) {
+            let failed = match action {
+                Action::Condemn { sequence, incident } => {
+                    // The client's side first: the kernel holds the response already.
+                    self.handle.cancel(sequence, incident);
+                    self.sensor.condemn(sequence).err().map(anyhow::Error::from)
+                }
+                Action::Release { sequence } => {
+                    self.sensor.release(sequence).err().map(anyhow::Error::from)
+                }
+                Action::Ban {
+                    address,
+                    span,
+                    incident,
+                } => {
+                    self.handle.ban(address, span, Some(incident));
+                    let at = Moment::now();
+                    let acted = Input::Acted {
+                        incident,
+                        deed: Deed::Banned,
+                        at,
+                    };
+                    self.correlator.handle(acted, &mut next);
+                    tracing::warn!(%address, %incident, "source banned");
+                    None
+                }
+                Action::Report(incident) => {
+                    if incident.revision == 1 {
+                        tracing::warn!(incident = %incident.id, action = ?incident.action,
+                            proof = ?incident.proof, "incident");
+                    }
+                    self.store.write(&incident).err()
+                }
+            };
+            if let Some(error) = failed {
+                tracing::error!(error = format!("{error:#}"), "a verdict's measure failed");
+            }
+        }
+        actions.append(&mut next);
+    }
+
+    fn learn(&mut self, event: &KernelEvent) {
+        let Some(learning) = &mut self.learning else {
+            return;
+        };
+        let sequence = match event {
+            KernelEvent::Exec(exec) => exec.lineage.sequence,
+            KernelEvent::Connect(connect) => connect.lineage.sequence,
+            _ => return,
+        };
+        let Some(service) = self.correlator.service_of(sequence) else {
+            return;
+        };
+        learning.changed |= match event {
+            KernelEvent::Exec(exec) => learning.profile.learn_exec(service, exec),
+            KernelEvent::Connect(connect) => learning.profile.learn_connect(service, connect),
+            _ => false,
+        };
+    }
+
+    fn write_profile(&mut self) {
+        let Some(learning) = self.learning.as_mut().filter(|it| it.changed) else {
+            return;
+        };
+        match write_whole(&learning.path, &learning.profile) {
+            Ok(()) => learning.changed = false,
+            Err(error) => tracing::error!(%error, "profile not written"),
+        }
+    }
+
+    /// What is due later is due now: nothing is lost at a clean stop.
+    fn finish(&mut self) {
+        let mut actions = Vec::new();
+        while let Ok(record) = self.records.try_recv() {
+            self.correlator.handle(Input::Proxy(record), &mut actions);
+        }
+        let late = Moment::now().after(Duration::from_secs(1));
+        self.correlator.handle(Input::Tick(late), &mut actions);
+        self.act(&mut actions);
+        self.write_profile();
+    }
+}
+
+/// Replaces a file at once: a reader finds the old one or the new one.
+fn write_whole(path: &Path, profile: &Profile) -> Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, serde_json::to_vec_pretty(profile)?)?;
+    std::fs::rename(&beside, path)?;
+    Ok(())
+}
