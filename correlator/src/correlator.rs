@@ -286,11 +286,12 @@ impl Correlator {
     }
 
     /// Cancels the request that the attribution names, and bans its source where it may.
-    fn judge(&self, case: &mut Case, actions: &mut Vec<Action>) {
+    fn judge(&mut self, case: &mut Case, actions: &mut Vec<Action>) {
         let Some(sequence) = case.attribution.sequence.filter(|_| case.names_one()) else {
             return;
         };
         case.condemned = true;
+        self.requests.condemn(sequence);
         case.due = Some(case.decided_at.after(END_WAIT));
         actions.push(Action::Condemn {
             sequence,

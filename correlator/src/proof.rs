@@ -151,6 +151,7 @@ impl Knowledge<'_> {
     ) -> Option<(Sequence, Vec<u8>)> {
         let needle = Needle::new(&traces.text);
         let mut found: Option<(Sequence, Vec<u8>)> = None;
+        let mut lesser: Vec<Vec<u8>> = Vec::new();
         for &sequence in candidates.iter().take(SEARCHED) {
             let inputs = &self.requests.get(sequence)?.inputs;
             let target = traces
@@ -161,12 +162,20 @@ impl Knowledge<'_> {
                 .map(|target| target.as_bytes())
                 .or_else(|| needle.longest_in(inputs))
                 .filter(|stretch| !self.common.has(stretch, sequence));
-            let Some(stretch) = stretch else { continue };
-            if found.is_some() {
-                // Two requests with rare bytes of their own in one event: honest doubt.
-                return None;
+            let Some(stretch) = stretch.map(<[u8]>::to_vec) else {
+                continue;
+            };
+            match &mut found {
+                Some((_, best)) if stretch.len() <= best.len() => lesser.push(stretch),
+                found => lesser.extend(found.replace((sequence, stretch)).map(|(_, it)| it)),
             }
-            found = Some((sequence, stretch.to_vec()));
+        }
+        // Another request with rare bytes of its own in the event is an honest doubt; one that
+        // only shares a part of the longest stretch ("touch /tmp/m-" of "touch /tmp/m-2") is none.
+        if let Some((_, best)) = &found
+            && lesser.iter().any(|stretch| !contains(best, stretch))
+        {
+            return None;
         }
         let (sequence, evidence) = found?;
         let others = candidates.iter().filter(|it| **it != sequence);

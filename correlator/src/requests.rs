@@ -21,6 +21,8 @@ pub(crate) struct Request {
     /// Decoded inputs; empty once they had to be forgotten.
     pub(crate) inputs: Vec<u8>,
     pub(crate) ended: Option<RequestEnded>,
+    /// A verdict has cut it.
+    pub(crate) condemned: bool,
     /// Who read it, and when.
     pub(crate) bound: Option<(ProcessKey, u32, Moment)>,
 }
@@ -66,6 +68,7 @@ impl Requests {
                 started,
                 inputs,
                 ended: None,
+                condemned: false,
                 bound: None,
             },
         );
@@ -95,6 +98,12 @@ impl Requests {
     pub(crate) fn bind(&mut self, sequence: Sequence, process: ProcessKey, tid: u32, at: Moment) {
         if let Some(request) = self.known.get_mut(&sequence) {
             request.bound = Some((process, tid, at));
+        }
+    }
+
+    pub(crate) fn condemn(&mut self, sequence: Sequence) {
+        if let Some(request) = self.known.get_mut(&sequence) {
+            request.condemned = true;
         }
     }
 

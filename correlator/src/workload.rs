@@ -25,7 +25,8 @@ pub(crate) struct Process {
     pub(crate) executable: FileKey,
     /// Requests it has read, oldest first, that can still be blamed.
     pub(crate) read: VecDeque<(Moment, Sequence)>,
-    /// Requests each thread has read and that had not ended when it read the next.
+    /// Requests each thread has read and that had not ended when it read the next; the last one
+    /// it has read is the last.
     threads: HashMap<u32, Vec<Sequence>>,
     /// Something it read has been forgotten or was never heard of.
     pub(crate) incomplete_until: Moment,
@@ -51,6 +52,7 @@ impl Workload {
     pub(crate) fn bind(&mut self, bound: &Bound, requests: &Requests) {
         self.make_room();
         let had_company = self.had_company(bound, requests);
+        let overlap = self.is_overlap(bound, requests);
         let process = self
             .processes
             .entry(bound.process)
@@ -65,7 +67,7 @@ impl Workload {
             return;
         }
         let conduct = self.conduct.entry(bound.executable).or_default();
-        if bound.previous_unanswered || bound.same_read > 0 {
+        if overlap {
             conduct.violated = true;
         } else if had_company {
             conduct.lessons = conduct.lessons.saturating_add(1);
@@ -88,6 +90,22 @@ impl Workload {
                         .get(sequence)
                         .is_some_and(|request| request.was_open(bound.at))
             })
+    }
+
+    /// The thread has read this request with another one open.
+    ///
+    /// Unanswered is not open: the client may have gone, or a verdict have cut it.
+    fn is_overlap(&self, bound: &Bound, requests: &Requests) -> bool {
+        if bound.same_read > 0 {
+            return true;
+        }
+        if !bound.previous_unanswered {
+            return false;
+        }
+        let process = self.processes.get(&bound.process);
+        let previous = process.and_then(|it| it.threads.get(&bound.tid)?.last().copied());
+        let previous = previous.and_then(|sequence| requests.get(sequence));
+        previous.is_none_or(|request| !request.condemned && request.was_open(bound.at))
     }
 
     /// A response of `process` left after its thread had read another request.
@@ -173,7 +191,7 @@ impl Process {
                 sequence != than
                     && requests
                         .get(sequence)
-                        .is_some_and(|request| request.ended.is_none())
+                        .is_some_and(|request| request.ended.is_none() && !request.condemned)
             })
         })
     }

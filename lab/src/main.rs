@@ -1,2 +1,55 @@
-//! placeholder
-fn main() {}
+//! Vulnerable-by-design backends, attackers and bystanders, and what becomes of them with Clew in
+//! front. Everything runs on loopback and ends with this process.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod clew;
+mod client;
+mod crowd;
+mod demo;
+mod figures;
+mod lab;
+mod ldap;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Real exploits against real services, with Clew in front.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The clew binary
+    #[arg(long, default_value = "target/release/clew", global = true)]
+    clew: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One Log4Shell and one command injection, told step by step
+    Demo,
+    /// Exploits by the thousand among benign load
+    Lab {
+        /// Exploit attempts per service
+        #[arg(long, default_value_t = 1000)]
+        attempts: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Demo => demo::run(&cli.clew),
+        Command::Lab { attempts } => lab::run(&cli.clew, attempts),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -9,7 +9,7 @@ use clew_sensor_abi::record::{Bound, KIND_BOUND, STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::kernel::{Task, executable, leader, member, process_key};
-use crate::maps::{SLOT_ANSWERED, SLOT_SUPERSEDED, count, offset, slot_of, socket_context, task_context};
+use crate::maps::{MARKS, SLOT_ANSWERED, SLOT_SUPERSEDED, count, offset, slot_of, socket_context, task_context};
 use crate::report::{header, report_frequent};
 use crate::socket::{QUEUE, SocketContext};
 use crate::task::current;
@@ -151,6 +151,12 @@ unsafe fn start(task: Task, socket: &mut SocketContext, read: u32) {
     }
 }
 
+#[inline(always)]
+fn is_marked(sequence: u64) -> bool {
+    // SAFETY: presence alone is read.
+    unsafe { MARKS.get(sequence) }.is_some()
+}
+
 /// Notes that the thread of `sequence` has gone on to another request; whether not one byte of
 /// the answer had left by then.
 #[inline(always)]
@@ -161,7 +167,8 @@ fn supersede(sequence: u64) -> bool {
     match slot_of(sequence) {
         Some(slot) => {
             slot.flags |= SLOT_SUPERSEDED;
-            slot.flags & SLOT_ANSWERED == 0
+            // What is held or condemned cannot have been answered.
+            slot.flags & SLOT_ANSWERED == 0 && !is_marked(sequence)
         }
         None => false,
     }

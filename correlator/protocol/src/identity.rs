@@ -142,7 +142,10 @@ mod tests {
         let token = Token::mint(&key, ProxyId(0x0102), Sequence(0x0304_0506_0708));
         assert_eq!(&token.as_bytes()[..8], &[1, 2, 3, 4, 5, 6, 7, 8]);
         assert!(token.to_hex().starts_with(b"0102030405060708"));
-        assert_ne!(token, Token::mint(&key, ProxyId(0x0102), Sequence(0x0304_0506_0709)));
+        assert_ne!(
+            token,
+            Token::mint(&key, ProxyId(0x0102), Sequence(0x0304_0506_0709))
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// `bpf_ktime_get_ns()` reads the same clock, so what the kernel stamps and what the proxy
 /// stamps can be subtracted from one another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Moment(pub u64);
 
@@ -26,6 +28,9 @@ impl Moment {
 
     /// `self` plus `span`, saturating.
     pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(span.as_nanos().min(u128::from(u64::MAX)) as u64))
+        Self(
+            self.0
+                .saturating_add(span.as_nanos().min(u128::from(u64::MAX)) as u64),
+        )
     }
 }

@@ -62,6 +62,32 @@ fn the_same_payload_twice_is_a_doubt() {
     assert_eq!(reports[0].candidates.len(), 2);
 }
 
+/// Two attackers with payloads alike but for the end: the whole of one is in the event.
+#[test]
+fn the_longer_match_explains_the_shorter() {
+    let mut scene = Scene::new();
+    for sequence in [1, 2] {
+        scene.start(
+            sequence,
+            &format!("/run?cmd=touch /tmp/marker-{sequence}\n"),
+        );
+        scene.read(sequence, sequence as u32);
+    }
+    scene.exec(2, 2, "touch /tmp/marker-2");
+    assert_eq!(scene.condemned(), [2]);
+}
+
+#[test]
+fn two_requests_with_bytes_of_their_own_are_a_doubt() {
+    let mut scene = Scene::new();
+    scene.start(1, "/run?cmd=touch /tmp/marker-1\n");
+    scene.start(2, "/run?cmd=rm -r /srv/everything\n");
+    scene.read(1, 1);
+    scene.read(2, 2);
+    scene.exec(1, 1, "touch /tmp/marker-1; rm -r /srv/everything");
+    assert!(scene.condemned().is_empty());
+}
+
 #[test]
 fn lineage_needs_a_thousand_lessons() {
     for (lessons, proof) in [(900, Proof::Candidates), (2100, Proof::Lineage)] {
@@ -90,6 +116,23 @@ fn one_violation_revokes_lineage_for_good() {
     scene.exec(1, 1, "id");
     assert!(scene.condemned().is_empty());
     assert_eq!(scene.reports()[0].proof, Proof::Candidates);
+}
+
+/// A thread whose request was cut, or whose client hung up, has not answered it and goes on.
+#[test]
+fn cut_requests_are_no_violation() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(3, "/run?touch /tmp/marker-3\n");
+    scene.read(3, 1);
+    scene.exec(3, 1, "touch /tmp/marker-3");
+    scene.start(4, "/abandoned\n");
+    scene.read_when(4, 1, true);
+    scene.end(4);
+    scene.start(1, "/a\n");
+    scene.read_when(1, 1, true);
+    scene.exec(1, 1, "id");
+    assert_eq!(scene.condemned(), [3, 1]);
 }
 
 /// The first time an event loop that has looked like a blocking server interleaves: A is read,

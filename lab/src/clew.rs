@@ -1,0 +1,122 @@
+//! Clew itself, as a user would start it.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clew_protocol::incident::Incident;
+
+use crate::process::Process;
+
+/// A running `clew run`.
+pub(crate) struct Clew {
+    pub(crate) port: u16,
+    pub(crate) state: PathBuf,
+    binary: PathBuf,
+    process: Process,
+}
+
+impl Clew {
+    pub(crate) fn start(binary: &Path, upstream: u16, mode: &str, state: PathBuf) -> Result<Self> {
+        let port = free_port()?;
+        let log = std::fs::File::create(state.with_extension("log"))?;
+        let mut command = Command::new(binary);
+        command
+            .args(["run", "--upstream", &format!("127.0.0.1:{upstream}")])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--mode",
+                mode,
+                "--state",
+            ])
+            .arg(&state)
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process =
+            Process::spawn(&mut command).context("build it first: cargo build --release")?;
+        let mut clew = Self {
+            port,
+            state,
+            binary: binary.to_owned(),
+            process,
+        };
+        clew.wait_until_up()?;
+        Ok(clew)
+    }
+
+    fn wait_until_up(&mut self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            if !self.process.is_running() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.state.with_extension("log"))?;
+                bail!("clew did not start:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// All incidents so far, each in its last revision.
+    pub(crate) fn incidents(&self) -> Result<Vec<Incident>> {
+        let shown = self.ask(&["incidents", "list", "--json"])?;
+        Ok(serde_json::from_str(&shown)?)
+    }
+
+    /// Waits for `count` incidents.
+    pub(crate) fn wait_incidents(&self, count: usize) -> Result<Vec<Incident>> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let incidents = self.incidents()?;
+            if incidents.len() >= count {
+                return Ok(incidents);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} of {count} incidents reported",
+                incidents.len()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The tree of an incident, as a person sees it.
+    pub(crate) fn tree(&self, incident: &Incident) -> Result<String> {
+        self.ask(&["incidents", "show", &incident.id.to_string()])
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<String> {
+        let done = Command::new(&self.binary)
+            .args(words)
+            .arg("--state")
+            .arg(&self.state)
+            .output()?;
+        ensure!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(String::from_utf8(done.stdout)?)
+    }
+
+    /// Stops it; it must end well.
+    pub(crate) fn stop(self) -> Result<()> {
+        let log = self.state.with_extension("log");
+        ensure!(
+            self.process.stop()?,
+            "clew ended badly; its log is {}",
+            log.display()
+        );
+        Ok(())
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,32 @@
+//! Figures: files for machines, tables for people.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::Value;
+
+/// Writes `target/figures/NAME.json`.
+pub(crate) fn write(name: &str, figures: &Value) -> Result<()> {
+    let directory = Path::new("target/figures");
+    std::fs::create_dir_all(directory)?;
+    let path = directory.join(format!("{name}.json"));
+    std::fs::write(&path, format!("{figures:#}\n"))?;
+    println!("\nfigures: {}", path.display());
+    if let Value::Object(table) = figures {
+        for (key, value) in table {
+            println!("  {key:34} {value}");
+        }
+    }
+    Ok(())
+}
+
+/// The value below which `share` of the sorted values lie; 0 when there are none.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let index = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(index.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// Milliseconds to a microsecond: finer digits are noise.
+pub(crate) fn rounded(ms: f64) -> f64 {
+    (ms * 1e3).round() / 1e3
+}
