@@ -1,18 +1,30 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo test lint lab bench crs fuzz clean
+.PHONY: help setup demo lab test lint
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
-	@echo "make demo    stop a real Log4Shell in the kernel, end to end"
+	@echo "make demo    stop a real Log4Shell in the kernel, end to end -> target/figures/demo.json"
+	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json"
 	@echo "make test    setup, lint, and every test"
-	@echo "make lab     exploits by the thousand among benign load  -> target/figures/lab.json"
-	@echo "make bench   side-by-side measurements                   -> target/figures/bench.json"
 
 setup:
 	scripts/setup
 
+demo: build-lab
+	target/release/clew-lab demo
+
+lab: build-lab
+	target/release/clew-lab lab
+
+.PHONY: build-lab
+build-lab:
+	scripts/setup --without-lint
+	scripts/log4j
+	cargo build --release --locked -p clew -p clew-lab
+
 lint:
 	scripts/lint
 
-test: setup lint
+test: setup
+	scripts/lint
 	cargo test --workspace --locked

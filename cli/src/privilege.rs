@@ -57,6 +57,7 @@ pub(crate) fn prepare_state(state: &Path, account: Option<&Account>) -> Result<(
 /// thread: capabilities are a thread's own.
 pub(crate) fn drop_all(account: Option<&Account>) -> Result<()> {
     if let Some(account) = account {
+        caps::clear(None, CapSet::Bounding).context("cannot empty the bounding set")?;
         setgroups(&[]).context("cannot drop supplementary groups")?;
         setresgid(account.gid, account.gid, account.gid).context("cannot change group")?;
         setresuid(account.uid, account.uid, account.uid).context("cannot change user")?;

@@ -97,13 +97,6 @@ impl Backend {
         }
     }
 
-    /// A request that any visitor sends.
-    pub(crate) fn benign(&self, visitor: u32, nth: u32) -> String {
-        format!(
-            "GET /page/{nth}?v={visitor} HTTP/1.1\r\nHost: lab\r\nUser-Agent: Mozilla/5.0 (lab)\r\n\r\n"
-        )
-    }
-
     pub(crate) fn marker(&self, name: &str) -> PathBuf {
         self.markers.join(name)
     }
@@ -119,6 +112,13 @@ impl Backend {
         }
         Ok(())
     }
+}
+
+/// A request that any visitor sends.
+pub(crate) fn benign(visitor: u32, nth: u32) -> String {
+    format!(
+        "GET /page/{nth}?v={visitor} HTTP/1.1\r\nHost: lab\r\nUser-Agent: Mozilla/5.0 (lab)\r\n\r\n"
+    )
 }
 
 /// Compiles the service against the real jars, and how to start it.

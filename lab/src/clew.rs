@@ -59,10 +59,6 @@ impl Clew {
         Ok(())
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// All incidents so far, each in its last revision.
     pub(crate) fn incidents(&self) -> Result<Vec<Incident>> {
         let shown = self.ask(&["incidents", "list", "--json"])?;

@@ -9,7 +9,7 @@ use clew_protocol::incident::{Incident, IncidentAction, StepKind};
 use clew_protocol::kernel::Decision;
 use serde_json::json;
 
-use crate::backend::{Backend, Kind};
+use crate::backend::{Backend, Kind, benign};
 use crate::clew::Clew;
 use crate::client::{Answer, send};
 use crate::crowd::{Crowd, Seen};
@@ -110,20 +110,18 @@ fn attack(clew: &Path, backend: &Backend, work: &Path) -> Result<Outcome> {
         "enforce",
         work.join(format!("enforce-{name}")),
     )?;
-    let first = send(VISITOR, clew.port, &backend.benign(0, 0))?;
+    let first = send(VISITOR, clew.port, &benign(0, 0))?;
     ensure!(
         first.status == 200,
         "{name}: a benign request got {}",
         first.status
     );
-    let port = backend.port;
-    let benign = move |visitor, nth| benign_request(port, visitor, nth);
     let crowd = Crowd::start(CLIENTS, clew.port, Duration::from_millis(5), benign);
     std::thread::sleep(Duration::from_secs(1));
     let answer = send(ATTACKER, clew.port, &backend.exploit("m-1", false))?;
     let streamed = send(STREAMING_ATTACKER, clew.port, &backend.exploit("m-2", true))?;
-    let again = send(ATTACKER, clew.port, &backend.benign(1, 1));
-    let other = send(VISITOR, clew.port, &backend.benign(0, 1))?;
+    let again = send(ATTACKER, clew.port, &benign(1, 1));
+    let other = send(VISITOR, clew.port, &benign(0, 1))?;
     std::thread::sleep(Duration::from_secs(1));
     let crowd = crowd.stop()?;
     let incidents = clew.wait_incidents(2)?;
@@ -228,17 +226,11 @@ fn observe(clew: &Path, backend: &Backend, work: &Path) -> Result<()> {
             .all(|it| it.action == IncidentAction::Observed && it.ban.is_none()),
         "{name}: observe mode acted: {incidents:#?}"
     );
-    let again = send(ATTACKER, clew.port, &backend.benign(0, 0))?;
+    let again = send(ATTACKER, clew.port, &benign(0, 0))?;
     ensure!(again.status == 200, "{name}: observe mode banned");
     backend.forget_markers()?;
     println!("   {name}: the shell ran, nothing was stopped, the incident is reported");
     clew.stop()
-}
-
-fn benign_request(port: u16, visitor: u32, nth: u32) -> String {
-    format!(
-        "GET /page/{nth}?v={visitor}&p={port} HTTP/1.1\r\nHost: lab\r\nUser-Agent: Mozilla/5.0 (lab)\r\n\r\n"
-    )
 }
 
 /// A banned source gets no connection, or 403.

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -136,7 +136,7 @@ fn result(id: &[u8], tag: u8) -> Vec<u8> {
 }
 
 /// A naming reference (RFC 2713 §3.3) to the factory on the service's own class path.
-fn entry(id: &[u8], name: &str, marker: &PathBuf) -> Vec<u8> {
+fn entry(id: &[u8], name: &str, marker: &Path) -> Vec<u8> {
     let address = format!("#0#marker#{}", marker.display());
     let attributes: Vec<u8> = [
         ("objectClass", "javaNamingReference"),

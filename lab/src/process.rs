@@ -19,10 +19,6 @@ impl Process {
         Ok(Self { child })
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits for the first line it prints.
     pub(crate) fn first_line(&mut self) -> Result<String> {
         let out = self.child.stdout.take().context("output is not piped")?;

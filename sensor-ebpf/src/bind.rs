@@ -9,7 +9,9 @@ use clew_sensor_abi::record::{Bound, KIND_BOUND, STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::kernel::{Task, executable, leader, member, process_key};
-use crate::maps::{MARKS, SLOT_ANSWERED, SLOT_SUPERSEDED, count, offset, slot_of, socket_context, task_context};
+use crate::maps::{
+    MARKS, SLOT_ANSWERED, SLOT_SUPERSEDED, count, offset, slot_of, socket_context, task_context,
+};
 use crate::report::{header, report_frequent};
 use crate::socket::{QUEUE, SocketContext};
 use crate::task::current;
@@ -26,7 +28,9 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // SAFETY: the tracepoint's own socket.
-    let Some(socket) = (unsafe { socket_context(sk, false) }) else { return 0 };
+    let Some(socket) = (unsafe { socket_context(sk, false) }) else {
+        return 0;
+    };
     if socket.tagged == 0 {
         return 0;
     }
@@ -78,7 +82,9 @@ fn carry_on(task: Task, socket: &SocketContext) {
         {
             return;
         }
-        let Some(process) = task_context(leader(task), true) else { return };
+        let Some(process) = task_context(leader(task), true) else {
+            return;
+        };
         let copy = *process;
         if let Some(own) = task_context(task, true) {
             adopt(own, &copy, socket);

@@ -64,8 +64,11 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
         };
         (*record).file = file;
         (*record).context = context;
-        let urgency =
-            if (*record).decision == DECISION_ALLOWED { Urgency::Later } else { Urgency::Now };
+        let urgency = if (*record).decision == DECISION_ALLOWED {
+            Urgency::Later
+        } else {
+            Urgency::Now
+        };
         fill(task, bprm, record);
         entry.submit(urgency.flags());
     }
@@ -91,16 +94,30 @@ fn allowed(context: &TaskContext, file: FileKey, arguments: u64) -> bool {
         if TRAMPOLINES.get(file).is_some() {
             return true;
         }
-        let any = ExecKey { file, arguments: 0, service: SERVICE_ANY, pad: 0 };
+        let any = ExecKey {
+            file,
+            arguments: 0,
+            service: SERVICE_ANY,
+            pad: 0,
+        };
         if EXEC_ALLOW.get(any).is_some()
-            || EXEC_ALLOW.get(ExecKey { service: context.service, ..any }).is_some()
+            || EXEC_ALLOW
+                .get(ExecKey {
+                    service: context.service,
+                    ..any
+                })
+                .is_some()
         {
             return true;
         }
         arguments != 0
             && (EXEC_ALLOW.get(ExecKey { arguments, ..any }).is_some()
                 || EXEC_ALLOW
-                    .get(ExecKey { arguments, service: context.service, ..any })
+                    .get(ExecKey {
+                        arguments,
+                        service: context.service,
+                        ..any
+                    })
                     .is_some())
     }
 }
@@ -152,6 +169,8 @@ extern "C" fn hash_word(index: u32, hashing: *mut Hashing) -> c_long {
         return 1;
     }
     // SAFETY: index is below the block's number of words.
-    hashing.hash.word(unsafe { *hashing.words.add(index as usize) });
+    hashing
+        .hash
+        .word(unsafe { *hashing.words.add(index as usize) });
     0
 }

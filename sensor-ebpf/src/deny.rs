@@ -80,7 +80,9 @@ fn judge(ctx: &bpf_sock_addr, address: [u32; 4]) -> i32 {
     if !unsafe { context_of(task, &mut context) } {
         return PASS;
     }
-    let Some(settings) = settings() else { return PASS };
+    let Some(settings) = settings() else {
+        return PASS;
+    };
     // SAFETY: volatile, for the verifier wants each field read at its own width.
     let port = unsafe { core::ptr::read_volatile(&raw const ctx.user_port) };
     let stream = unsafe { core::ptr::read_volatile(&raw const ctx.type_) } == STREAM;
@@ -102,13 +104,21 @@ fn judge(ctx: &bpf_sock_addr, address: [u32; 4]) -> i32 {
         DECISION_OBSERVED
     };
     report(task, &context, &flow, &held, decision);
-    if decision == DECISION_DENIED { DENY } else { PASS }
+    if decision == DECISION_DENIED {
+        DENY
+    } else {
+        PASS
+    }
 }
 
 #[inline(always)]
 fn report(task: Task, context: &TaskContext, flow: &ConnectData, held: &[u64; HELD], decision: u8) {
     let denied = decision == DECISION_DENIED;
-    let reserved = if denied || has_room() { EVENTS.reserve_untyped::<Connect>(0) } else { None };
+    let reserved = if denied || has_room() {
+        EVENTS.reserve_untyped::<Connect>(0)
+    } else {
+        None
+    };
     let Some(mut entry) = reserved else {
         count(Counter::LostConnect);
         return;
@@ -145,5 +155,7 @@ fn allowed(flow: ConnectData) -> bool {
 
 #[inline(always)]
 fn has_profile(service: u32) -> bool {
-    SERVICES.get(service).is_some_and(|service| service.has_profile != 0)
+    SERVICES
+        .get(service)
+        .is_some_and(|service| service.has_profile != 0)
 }

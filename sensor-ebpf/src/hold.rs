@@ -17,8 +17,16 @@ use crate::report::now;
 pub fn hold(context: &TaskContext, settings: &Settings, held: &mut [u64; HELD]) {
     let certain = context.strength == STRENGTH_READER;
     // Nobody tends a response whose request is certain: it waits for its verdict for ever.
-    let until = if certain { u64::MAX } else { now() + settings.hold_span };
-    let limit = if certain && context.overlaps == 0 { 1 } else { settings.hold_limit as usize };
+    let until = if certain {
+        u64::MAX
+    } else {
+        now() + settings.hold_span
+    };
+    let limit = if certain && context.overlaps == 0 {
+        1
+    } else {
+        settings.hold_limit as usize
+    };
     put_on_hold(context.sequence, until);
     held[0] = context.sequence;
     let mut count = 1;
@@ -39,7 +47,11 @@ pub fn hold(context: &TaskContext, settings: &Settings, held: &mut [u64; HELD]) 
 
 #[inline(always)]
 fn put_on_hold(sequence: u64, until: u64) {
-    let mark = Mark { until, state: MARK_HELD, pad: 0 };
+    let mark = Mark {
+        until,
+        state: MARK_HELD,
+        pad: 0,
+    };
     // What is condemned stays condemned; what is held keeps its time.
     if MARKS.insert(sequence, mark, u64::from(BPF_NOEXIST)) == Err(-28) {
         count(Counter::MarksFull);

@@ -80,6 +80,9 @@ pub unsafe fn executable(task: Task) -> (FileKey, *const c_void) {
             device: u64::from(probe::<u32>(sb, offset!(super_block_s_dev))),
             inode: probe(inode, offset!(inode_i_ino)),
         };
-        (key, file.cast::<u8>().wrapping_add(offset!(file_f_path)).cast())
+        (
+            key,
+            file.cast::<u8>().wrapping_add(offset!(file_f_path)).cast(),
+        )
     }
 }

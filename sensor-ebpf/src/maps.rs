@@ -223,5 +223,9 @@ pub unsafe fn task_context(task: *mut c_void, create: bool) -> Option<&'static m
 }
 
 const fn creation(create: bool) -> u64 {
-    if create { BPF_LOCAL_STORAGE_GET_F_CREATE as u64 } else { 0 }
+    if create {
+        BPF_LOCAL_STORAGE_GET_F_CREATE as u64
+    } else {
+        0
+    }
 }

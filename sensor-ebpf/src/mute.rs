@@ -67,7 +67,9 @@ fn is_muted(sequence: u64) -> bool {
 /// Learns from the order of reads and answers whether a thread does one request at a time.
 #[inline(always)]
 fn note_answer(sequence: u64) {
-    let Some(slot) = slot_of(sequence) else { return };
+    let Some(slot) = slot_of(sequence) else {
+        return;
+    };
     let flags = slot.flags;
     if flags & SLOT_ANSWERED == 0 {
         slot.flags = flags | SLOT_ANSWERED;
@@ -75,7 +77,10 @@ fn note_answer(sequence: u64) {
     if flags & SLOT_SUPERSEDED != 0 && flags & SLOT_REPORTED == 0 {
         slot.flags = flags | SLOT_ANSWERED | SLOT_REPORTED;
         report_frequent(
-            Interleaved { header: header(KIND_INTERLEAVED, 0), sequence },
+            Interleaved {
+                header: header(KIND_INTERLEAVED, 0),
+                sequence,
+            },
             Counter::LostInterleaved,
         );
     }

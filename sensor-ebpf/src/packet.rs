@@ -26,8 +26,12 @@ impl Segment {
     #[inline(always)]
     pub fn of(ctx: &SkBuffContext) -> Option<Self> {
         // SAFETY: the program's own context.
-        let (start, end) =
-            unsafe { ((*ctx.skb.skb).data as usize, (*ctx.skb.skb).data_end as usize) };
+        let (start, end) = unsafe {
+            (
+                (*ctx.skb.skb).data as usize,
+                (*ctx.skb.skb).data_end as usize,
+            )
+        };
         if start + 40 > end {
             return None;
         }
@@ -61,6 +65,11 @@ impl Segment {
         }
         let offset = tcp as u32 + u32::from(unsafe { *((header + 12) as *const u8) } >> 4) * 4;
         let len = ctx.len().checked_sub(offset)?;
-        Some(Self { offset, len, seq, fin: flags & FIN != 0 })
+        Some(Self {
+            offset,
+            len,
+            seq,
+            fin: flags & FIN != 0,
+        })
     }
 }

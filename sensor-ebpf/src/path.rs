@@ -74,7 +74,11 @@ extern "C" fn step(_: u32, walk: *mut Walk) -> c_long {
         if walk.dentry == mount_root || walk.dentry == parent {
             return cross_mount(walk);
         }
-        let name_at = walk.dentry.cast::<u8>().wrapping_add(offset!(dentry_d_name)).cast();
+        let name_at = walk
+            .dentry
+            .cast::<u8>()
+            .wrapping_add(offset!(dentry_d_name))
+            .cast();
         let name: *const c_void = probe(name_at, offset!(qstr_name));
         let length = probe::<u32>(name_at, offset!(qstr_len)) & NAME_BYTES;
         if length == 0 || walk.start < length + 1 || walk.start > PATH_BYTES as u32 {
@@ -98,8 +102,11 @@ extern "C" fn step(_: u32, walk: *mut Walk) -> c_long {
 unsafe fn cross_mount(walk: &mut Walk) -> c_long {
     // SAFETY: probes; `vfsmount` is a member of a `struct mount`.
     unsafe {
-        let mount: *const c_void =
-            walk.vfsmount.cast::<u8>().wrapping_sub(offset!(mount_mnt)).cast();
+        let mount: *const c_void = walk
+            .vfsmount
+            .cast::<u8>()
+            .wrapping_sub(offset!(mount_mnt))
+            .cast();
         let parent: *const c_void = probe(mount, offset!(mount_mnt_parent));
         if parent.is_null() || parent == mount {
             // Outside the task's root (chroot), or the namespace's own: nothing is above it.

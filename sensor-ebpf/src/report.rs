@@ -34,7 +34,12 @@ pub fn now() -> u64 {
 
 #[inline(always)]
 pub fn header(kind: u16, tid: u32) -> Header {
-    Header { version: ABI_VERSION, kind, tid, at: now() }
+    Header {
+        version: ABI_VERSION,
+        kind,
+        tid,
+        at: now(),
+    }
 }
 
 /// Whether a record that is not a decision may be written: the last quarter of the ring is kept
@@ -50,7 +55,11 @@ pub fn has_room() -> bool {
 /// Writes a frequent record if there is room.
 #[inline(always)]
 pub fn report_frequent<T: 'static + Copy>(record: T, lost: Counter) {
-    if !has_room() || EVENTS.output_untyped::<T>(record, Urgency::Later.flags()).is_err() {
+    if !has_room()
+        || EVENTS
+            .output_untyped::<T>(record, Urgency::Later.flags())
+            .is_err()
+    {
         count(lost);
     }
 }

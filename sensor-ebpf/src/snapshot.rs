@@ -55,7 +55,11 @@ unsafe fn copy_block(start: u64, end: u64, to: *mut [u8; BLOCK_BYTES]) -> (u32, 
             core::ptr::write_volatile(to.cast::<u8>().add(last as usize).cast::<u64>(), 0);
         }
         let failed = bpf_probe_read_user(to.cast(), length as u32, start as *const c_void);
-        if failed == 0 { (length as u32, cut) } else { (0, true) }
+        if failed == 0 {
+            (length as u32, cut)
+        } else {
+            (0, true)
+        }
     }
 }
 
@@ -127,7 +131,11 @@ type Step = extern "C" fn(u32, *mut Climb) -> c_long;
 
 #[inline(always)]
 unsafe fn climb(at: *const c_void, record: *mut Exec, step: Step, limit: u32) -> u32 {
-    let mut climb = Climb { at, record, levels: 0 };
+    let mut climb = Climb {
+        at,
+        record,
+        levels: 0,
+    };
     // SAFETY: `step` has the signature bpf_loop wants.
     unsafe { bpf_loop(limit, step as *mut c_void, (&raw mut climb).cast(), 0) };
     climb.levels

@@ -93,7 +93,8 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
 
 #[inline(always)]
 fn starts_like_a_request(ctx: &SkBuffContext, segment: Segment) -> bool {
-    ctx.load::<u8>(segment.offset as usize).is_ok_and(|byte| byte.is_ascii_uppercase())
+    ctx.load::<u8>(segment.offset as usize)
+        .is_ok_and(|byte| byte.is_ascii_uppercase())
 }
 
 /// State of one search; handed to [`step`] by `bpf_loop`.
@@ -106,8 +107,15 @@ struct Search {
 
 #[inline(always)]
 fn search(ctx: &SkBuffContext, socket: &mut SocketContext, segment: Segment, skip: u32) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };
-    let mut search = Search { skb: ctx.skb.skb.cast(), socket, scratch, segment };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
+    let mut search = Search {
+        skb: ctx.skb.skb.cast(),
+        socket,
+        scratch,
+        segment,
+    };
     search.move_to(skip);
     if search.socket().carried > 0 {
         search.finish_carried();
@@ -183,7 +191,11 @@ impl Search {
         }
         let at = self.at();
         // SAFETY: carried < CARRY, and the window has room for CARRY + LINE_BYTES bytes.
-        let got = self.load(at, unsafe { window.add(carried as usize) }, LINE_BYTES as u32);
+        let got = self.load(
+            at,
+            unsafe { window.add(carried as usize) },
+            LINE_BYTES as u32,
+        );
         self.socket().carried = 0;
         let have = carried + got;
         // SAFETY: the window is longer than a token line.
@@ -226,7 +238,11 @@ impl Search {
             count(Counter::QueueFull);
             return;
         }
-        socket.queue[socket.head as usize % QUEUE] = Arrival { sequence, end_seq, pad: 0 };
+        socket.queue[socket.head as usize % QUEUE] = Arrival {
+            sequence,
+            end_seq,
+            pad: 0,
+        };
         socket.head = socket.head.wrapping_add(1);
     }
 }

@@ -43,7 +43,11 @@ pub unsafe fn compare(at: *const u8, len: u32) -> Match {
         }
         index += 1;
     }
-    if len < LINE_BYTES as u32 { Match::Partial } else { Match::Whole }
+    if len < LINE_BYTES as u32 {
+        Match::Partial
+    } else {
+        Match::Whole
+    }
 }
 
 /// Decodes, verifies and redeems the token whose digits start at `digits`; its sequence.
@@ -86,7 +90,11 @@ unsafe fn word(digits: *const u8) -> Option<u64> {
         let byte = u32::from(unsafe { *digits.add(index) });
         let decimal = byte.wrapping_sub(u32::from(b'0'));
         let letter = (byte | 0x20).wrapping_sub(u32::from(b'a'));
-        let digit = if decimal < 10 { decimal } else { letter.wrapping_add(10) };
+        let digit = if decimal < 10 {
+            decimal
+        } else {
+            letter.wrapping_add(10)
+        };
         wrong |= (decimal >= 10 && letter >= 6) as u32;
         word = word << 4 | u64::from(digit & 15);
         index += 1;

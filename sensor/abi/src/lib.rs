@@ -1,7 +1,7 @@
 //! Records, map keys and settings shared by the BPF programs and their loader.
 //!
 //! Everything here is `#[repr(C)]`, of fixed size, without implicit padding, and checked at
-//! compile time. Records start with a [`Header`]; `sensor/src/decode.rs` is the only reader.
+//! compile time. Records start with a [`record::Header`]; `sensor/src/decode.rs` is the only reader.
 #![no_std]
 
 pub mod policy;
