@@ -46,6 +46,7 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     if let Some(account) = &account {
         give_away(&configuration.state, admin.path(), account, kernel.as_ref())?;
     }
+    set_priority(URGENT);
     drop_all(account.as_ref())?;
 
     // From here on there are threads, and no rights.
@@ -57,6 +58,7 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     let tender = kernel
         .map(|it| tend(it, &configuration, store, &handle, &stop))
         .transpose()?;
+    set_priority(0);
     for address in handle.addresses() {
         tracing::info!(%address, sensor, "listening");
     }
@@ -72,6 +74,18 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     tended?;
     tracing::info!("stopped; nothing is left in the kernel");
     Ok(())
+}
+
+/// Nice value of the correlator's thread: it sleeps until the kernel has decided something, and
+/// then nothing is more urgent.
+const URGENT: i32 = -20;
+
+/// Sets the nice value of this thread, which threads it starts inherit. Taken before rights are
+/// dropped; giving it back needs none.
+fn set_priority(nice: i32) {
+    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+        tracing::debug!(%error, "verdicts have no priority over other work");
+    }
 }
 
 /// Loads the programs, where the configuration has a sensor.

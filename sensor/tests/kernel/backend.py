@@ -43,6 +43,8 @@ print(listener.getsockname()[1], flush=True)
 while True:
     connection, _ = listener.accept()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Others wait while this one is served: an idle connection is given up.
+    connection.settimeout(1)
     with connection:
         try:
             serve(connection, int(sys.argv[2]))

@@ -1,0 +1,148 @@
+//! What goes wrong, and how it is said.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use rustix::process::Signal;
+
+use crate::Test;
+use crate::stage::{CLEW, Stage, pins_of, shared_directory};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "faults::without_rights_it_says_what_is_missing",
+        without_rights_it_says_what_is_missing,
+    ),
+    (
+        "faults::killed_in_mid_flight_the_kernel_goes_on",
+        killed_in_mid_flight_the_kernel_goes_on,
+    ),
+    (
+        "faults::bad_configurations_are_refused",
+        bad_configurations_are_refused,
+    ),
+    ("faults::a_taken_port_is_an_error", a_taken_port_is_an_error),
+    ("faults::one_state_one_clew", one_state_one_clew),
+];
+
+fn without_rights_it_says_what_is_missing() -> Result<()> {
+    let directory = shared_directory()?;
+    // A copy: the build directory may be closed to others.
+    let clew = directory.path().join("clew");
+    std::fs::copy(CLEW, &clew)?;
+    let state = tempfile::tempdir()?;
+    std::os::unix::fs::chown(state.path(), Some(65534), Some(65534))?;
+    let done = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&clew)
+        .args([
+            "run",
+            "--upstream",
+            "127.0.0.1:9",
+            "--listen",
+            "127.0.0.1:0",
+            "--state",
+        ])
+        .arg(state.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(!done.status.success());
+    ensure!(
+        said.contains("CAP_BPF") && said.contains("--no-sensor"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// SIGKILL: the pinned programs stay and still stop shells; `doctor --clean` removes them.
+fn killed_in_mid_flight_the_kernel_goes_on() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    ensure!(stage.get("/")?.0 == 200);
+    let pid = stage.clew.0.id();
+    stage.clew.signal(Signal::KILL)?;
+    stage.clew.0.wait()?;
+    ensure!(pins_of(pid)? == 1, "the pins went with the process");
+    // The backend has read requests of Clew's: what it starts is judged, also for strangers.
+    let (_, body) = crate::stage::get(stage.upstream, "/run/true")?;
+    ensure!(body == "status -9", "{body}");
+    let shown = Command::new(CLEW).arg("doctor").output()?;
+    ensure!(String::from_utf8_lossy(&shown.stdout).contains("doctor --clean"));
+    let cleaned = Command::new(CLEW).args(["doctor", "--clean"]).output()?;
+    ensure!(
+        cleaned.status.success(),
+        "{}",
+        String::from_utf8_lossy(&cleaned.stderr)
+    );
+    ensure!(pins_of(pid)? == 0);
+    let (_, body) = crate::stage::get(stage.upstream, "/run/true")?;
+    ensure!(body == "status 0", "{body}");
+    Ok(())
+}
+
+fn bad_configurations_are_refused() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("clew.toml");
+    for (text, words) in [
+        ("[sensor]\nmod = \"enforce\"\n", "did you mean `mode`?"),
+        ("[limits]\nheaders = \"many\"\n", "clew.toml:2:11"),
+        (
+            "[[service]]\nname = \"a\"\nupstreams = [\"nowhere\"]\n",
+            "clew.toml:3",
+        ),
+        ("", "--upstream"),
+    ] {
+        std::fs::write(&file, text)?;
+        let done = Command::new(CLEW).arg("check").arg(&file).output()?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(
+            !done.status.success() && said.contains(words),
+            "{text:?}: {said}"
+        );
+    }
+    Ok(())
+}
+
+fn a_taken_port_is_an_error() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let directory = shared_directory()?;
+    let done = Command::new(CLEW)
+        .args([
+            "run",
+            "--no-sensor",
+            "--upstream",
+            "127.0.0.1:9",
+            "--listen",
+        ])
+        .arg(taken.local_addr()?.to_string())
+        .arg("--state")
+        .arg(directory.path().join("state"))
+        .output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(
+        !done.status.success() && said.contains("cannot listen on"),
+        "{said}"
+    );
+    Ok(())
+}
+
+fn one_state_one_clew() -> Result<()> {
+    let stage = Stage::new(&["--no-sensor"])?;
+    let second = Command::new(CLEW)
+        .args([
+            "run",
+            "--no-sensor",
+            "--upstream",
+            "127.0.0.1:9",
+            "--listen",
+            "127.0.0.1:0",
+        ])
+        .arg("--state")
+        .arg(stage.directory.path().join("state"))
+        .output()?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    ensure!(
+        !second.status.success() && said.contains("another clew"),
+        "{said}"
+    );
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The `clew` command as a user runs it: real processes, real kernel, real files.
+//!
+//! What loads BPF programs needs root; without it those tests say so and count as ignored.
+
+mod faults;
+mod life;
+mod stage;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("not root: tests that load BPF programs are skipped, and counted as ignored");
+    }
+    let tests = [life::TESTS, faults::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            test().map_err(|error| Failed::from(format!("{error:?}")))
+        })
+        .with_ignored_flag(!root)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+/// A test and its name.
+pub(crate) type Test = (&'static str, fn() -> anyhow::Result<()>);

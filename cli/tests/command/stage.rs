@@ -1,0 +1,173 @@
+//! A backend, a clew in front of it, and the commands that go with them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const CLEW: &str = env!("CARGO_BIN_EXE_clew");
+
+/// Killed and reaped on drop.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.0), signal)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) struct Stage {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) upstream: u16,
+    pub(crate) port: u16,
+    pub(crate) clew: Process,
+    _backend: Process,
+}
+
+impl Stage {
+    pub(crate) fn new(more: &[&str]) -> Result<Self> {
+        let directory = shared_directory()?;
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../sensor/tests/kernel/backend.py"
+        );
+        let backend = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "/usr/bin/python3",
+                script,
+                "127.0.0.1",
+                "65536",
+            ])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut backend = Process(backend);
+        let mut line = String::new();
+        let out = backend.0.stdout.take().context("no output")?;
+        BufReader::new(out).read_line(&mut line)?;
+        let upstream = line.trim().parse()?;
+        let (clew, port) = start(directory.path(), upstream, more)?;
+        Ok(Self {
+            directory,
+            upstream,
+            port,
+            clew,
+            _backend: backend,
+        })
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Result<(u16, String)> {
+        get(self.port, target)
+    }
+
+    /// `clew` with these words and this stage's state directory.
+    pub(crate) fn ask(&self, words: &[&str]) -> Result<Output> {
+        let state = self.directory.path().join("state");
+        Ok(Command::new(CLEW)
+            .args(words)
+            .arg("--state")
+            .arg(state)
+            .output()?)
+    }
+
+    /// Stops clew in good order.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        self.clew.signal(Signal::TERM)?;
+        let status = self.clew.0.wait()?;
+        ensure!(status.success(), "{status}: {}", self.log()?);
+        Ok(())
+    }
+
+    pub(crate) fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.directory.path().join("log"))?)
+    }
+}
+
+/// A directory that the user clew becomes can pass through.
+pub(crate) fn shared_directory() -> Result<tempfile::TempDir> {
+    let directory = tempfile::tempdir()?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), mode)?;
+    Ok(directory)
+}
+
+/// Starts clew and waits until it listens.
+pub(crate) fn start(directory: &Path, upstream: u16, more: &[&str]) -> Result<(Process, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let child = Command::new(CLEW)
+        .args(["run", "--upstream", &format!("127.0.0.1:{upstream}")])
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--state"])
+        .arg(directory.join("state"))
+        .args(more)
+        .stderr(std::fs::File::create(directory.join("log"))?)
+        .spawn()?;
+    let mut clew = Process(child);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let log = std::fs::read_to_string(directory.join("log"))?;
+        if log.contains("listening") {
+            break;
+        }
+        if clew.0.try_wait()?.is_some() || Instant::now() > deadline {
+            bail!("clew did not start: {log}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok((clew, port))
+}
+
+/// One request on a connection of its own: status and body.
+pub(crate) fn get(port: u16, target: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        ensure!(stream.read(&mut byte)? == 1, "closed before an answer");
+        bytes.push(byte[0]);
+    }
+    let head = String::from_utf8(bytes)?.to_ascii_lowercase();
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.context("no length")?];
+    stream.read_exact(&mut body)?;
+    Ok((status, String::from_utf8(body)?))
+}
+
+/// Waits until `done`.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done()? {
+        ensure!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Pin directories of a process.
+pub(crate) fn pins_of(pid: u32) -> Result<usize> {
+    let entries = std::fs::read_dir("/sys/fs/bpf")?.flatten();
+    let prefix = format!("clew-{pid}-");
+    Ok(entries
+        .filter(|it| it.file_name().to_string_lossy().starts_with(&prefix))
+        .count())
+}
