@@ -3,5 +3,6 @@
 
 mod hostile;
 mod relay;
+mod secure;
 mod stage;
 mod verdict;
