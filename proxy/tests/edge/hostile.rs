@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Stage, localhost, ok};
+use crate::stage::{Stage, localhost, ok, wait_until};
 
 /// Sends `request`; the status of the answer, 0 for a closed connection, and what reached the
 /// backend.
@@ -124,7 +124,7 @@ fn heads_have_a_total_deadline() -> Result<()> {
     }
     ensure!(closed || client.rest()?.is_empty());
     ensure!(start.elapsed() < Duration::from_secs(3));
-    ensure!(stage.handle.counters().slow_heads == 1);
+    wait_until("counted", || stage.handle.counters().slow_heads == 1)?;
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn proxy_headers_are_believed_from_trusted_hops_only() -> Result<()> {
 
     let stage = Stage::with(ok, |config| config.listeners[0].proxy_protocol = true)?;
     ensure!(verdict_on(&stage, &request)? == 0, "untrusted peer");
-    ensure!(stage.handle.counters().failed_handshakes == 1);
+    wait_until("counted", || stage.handle.counters().failed_handshakes == 1)?;
 
     let stage = Stage::new(ok)?;
     ensure!(

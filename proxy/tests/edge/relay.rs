@@ -135,3 +135,62 @@ fn the_next_backend_takes_over() -> Result<()> {
     }
     Ok(())
 }
+
+fn continues(connection: &mut Connection) -> Result<()> {
+    let head = connection.head().unwrap_or_default().to_ascii_lowercase();
+    if head.contains("expect: 100-continue") {
+        connection.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let mut body = [0; 5];
+    std::io::Read::read_exact(&mut connection.stream, &mut body)?;
+    ensure!(&body == b"hello");
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+}
+
+#[test]
+fn a_client_that_waits_for_100_continue_gets_it() -> Result<()> {
+    let stage = Stage::new(continues)?;
+    let mut client = stage.client()?;
+    client.send(
+        "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    )?;
+    ensure!(client.head()?.starts_with("HTTP/1.1 100"));
+    client.send("hello")?;
+    ensure!(client.response()?.status == 200);
+    Ok(())
+}
+
+fn splits(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send("HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\nContent-Length: 0\r\n\r\n")?;
+    connection.head();
+    Ok(())
+}
+
+/// A bare CR in a backend's header field never reaches a client, who might take it for a line end.
+#[test]
+fn response_splitting_is_not_relayed() -> Result<()> {
+    let stage = Stage::new(splits)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    let text = client.rest()?;
+    ensure!(!text.replace("\r\n", "").contains('\r'), "{text:?}");
+    Ok(())
+}
+
+/// The correlator's queue is full: requests go on, and what it missed is counted.
+#[test]
+fn a_full_queue_holds_nobody_up() -> Result<()> {
+    let (records, _full) = std::sync::mpsc::sync_channel(1);
+    let stage = Stage::with(ok, |config| {
+        if let Some(tagging) = &mut config.tagging {
+            tagging.records = records;
+        }
+    })?;
+    let mut client = stage.client()?;
+    for _ in 0..20 {
+        ensure!(client.get("/")?.status == 200);
+    }
+    ensure!(stage.handle.counters().lost_records >= 30);
+    Ok(())
+}

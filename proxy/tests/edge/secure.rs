@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::stage::{Connection, PATIENCE, Script, Stage, ok};
+use crate::stage::{Connection, PATIENCE, Script, Stage, ok, wait_until};
 
 /// An edge with TLS, and the certificate that its clients trust.
 struct Secure {
@@ -195,7 +195,9 @@ fn tls_below_1_2_is_refused() -> Result<()> {
     let _ = std::io::Read::read_to_end(&mut client.stream, &mut answer);
     // Nothing, or an alert (content type 21).
     ensure!(answer.first().is_none_or(|kind| *kind == 21), "{answer:?}");
-    ensure!(secure.stage.handle.counters().failed_handshakes == 1);
+    wait_until("counted", || {
+        secure.stage.handle.counters().failed_handshakes == 1
+    })?;
     Ok(())
 }
 
@@ -226,6 +228,43 @@ fn rapid_reset_ends_the_connection() -> Result<()> {
         let mut other = secure.http2().await?;
         let (response, _) = other.send_request(request("/fine")?, true)?;
         ensure!(response.await?.status() == 200);
+        Ok(())
+    })
+}
+
+/// CVE-2024-27316: header fragments without end are not collected without end.
+#[test]
+fn continuation_floods_end_the_connection() -> Result<()> {
+    let secure = Secure::new(ok)?;
+    on_runtime(async {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut client = secure.connect(&[b"h2"], rustls::ALL_VERSIONS).await?;
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let length = (payload.len() as u32).to_be_bytes();
+            let mut bytes = length[1..].to_vec();
+            bytes.extend([kind, flags, 0, 0, 0, stream]);
+            bytes.extend(payload);
+            bytes
+        };
+        client
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            .await?;
+        client.write_all(&frame(4, 0, 0, &[])).await?;
+        // HEADERS without END_HEADERS, then CONTINUATION: a literal field of 1,000 bytes each.
+        let mut field = vec![0x00, 1, b'a', 0x7f, 0xe9, 0x06];
+        field.extend(vec![b'b'; 1000]);
+        client.write_all(&frame(1, 0, 1, &field)).await?;
+        let mut ended = false;
+        for _ in 0..20_000 {
+            if client.write_all(&frame(9, 0, 1, &field)).await.is_err() {
+                ended = true;
+                break;
+            }
+        }
+        let mut rest = Vec::new();
+        ended |= client.read_to_end(&mut rest).await.is_ok();
+        ensure!(ended, "20 MB of header fields and still welcome");
+        ensure!(secure.stage.handle.counters().requests == 0);
         Ok(())
     })
 }
