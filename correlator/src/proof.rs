@@ -1,6 +1,6 @@
 //! Who did it, and what that rests on.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use clew_protocol::kernel::{Lineage, Strength};
 use clew_protocol::verdict::Proof;
@@ -66,56 +66,53 @@ pub(crate) struct Knowledge<'a> {
 }
 
 impl Knowledge<'_> {
-    /// Names the request behind an event of `lineage` at `at`, strongest proof first.
+    /// Names the request behind an event of `lineage` at `at`.
+    ///
+    /// Lineage and content allow the same; lineage is looked at first because it costs nothing,
+    /// while content is compared with every request that could have done it.
     pub(crate) fn attribute(&self, lineage: &Lineage, at: Moment, traces: &Traces) -> Attribution {
-        let candidates = self.candidates(lineage, at);
-        let named = self
-            .by_content(lineage, at, traces, &candidates)
-            .map(|(sequence, evidence)| (Proof::Content, sequence, Some(evidence)))
-            .or_else(|| {
-                self.by_lineage(lineage, at)
-                    .map(|it| (Proof::Lineage, it, None))
-            })
-            .or_else(|| {
-                self.as_sole(lineage, at, &candidates)
-                    .map(|it| (Proof::Sole, it, None))
-            });
-        match named {
-            Some((proof, sequence, evidence)) => Attribution {
-                proof,
-                sequence: Some(sequence),
-                evidence,
-                candidates,
-            },
-            None => Attribution {
-                proof: Proof::Candidates,
-                sequence: None,
+        if let Some(sequence) = self.by_lineage(lineage, at) {
+            let sequence = Some(sequence);
+            return Attribution {
+                proof: Proof::Lineage,
+                sequence,
                 evidence: None,
-                candidates,
+                candidates: Vec::new(),
+            };
+        }
+        let candidates = self.candidates(lineage, at);
+        let content = self.by_content(lineage, at, traces, &candidates);
+        let (proof, sequence, evidence) = match content {
+            Some((sequence, evidence)) => (Proof::Content, Some(sequence), Some(evidence)),
+            None => match self.as_sole(lineage, at, &candidates) {
+                Some(sequence) => (Proof::Sole, Some(sequence), None),
+                None => (Proof::Candidates, None, None),
             },
+        };
+        Attribution {
+            proof,
+            sequence,
+            evidence,
+            candidates,
         }
     }
 
     /// The thread's own mark first, then what the process read last, then the rest.
     fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
-        let mut seen = HashSet::new();
-        let read = self.workload.process(lineage.backend);
-        let mut rest: Vec<_> = read
-            .map(|it| it.suspects(at, self.requests))
-            .into_iter()
-            .flatten()
-            .collect();
-        rest.sort_unstable_by(|a, b| b.cmp(a));
-        let recent = lineage.recent.iter().filter(|it| {
-            self.requests
-                .get(**it)
-                .is_none_or(|request| request.is_recent(at))
-        });
-        std::iter::once(lineage.sequence)
-            .chain(recent.copied())
-            .chain(rest)
-            .filter(|sequence| seen.insert(*sequence))
-            .collect()
+        let recent = |sequence: &&Sequence| {
+            let request = self.requests.get(**sequence);
+            request.is_none_or(|request| request.is_recent(at))
+        };
+        let mut first = vec![lineage.sequence];
+        for sequence in lineage.recent.iter().filter(recent) {
+            if !first.contains(sequence) {
+                first.push(*sequence);
+            }
+        }
+        let named = first.clone();
+        let rest = self.requests.suspects(lineage.backend, at);
+        first.extend(rest.filter(|sequence| !named.contains(sequence)));
+        first
     }
 
     /// Exactly one candidate's inputs hold bytes of the event that no other's do.

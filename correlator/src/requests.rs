@@ -111,6 +111,23 @@ impl Requests {
         self.known.get(&sequence)
     }
 
+    /// Requests that `process` has read and that can be blamed for something at `at`, newest
+    /// first.
+    pub(crate) fn suspects(
+        &self,
+        process: ProcessKey,
+        at: Moment,
+    ) -> impl Iterator<Item = Sequence> {
+        let theirs = move |request: &Request| {
+            request
+                .bound
+                .is_some_and(|(by, _, read)| by == process && read <= at)
+        };
+        let all = self.known.iter().rev();
+        all.filter(move |(_, request)| theirs(request) && request.is_recent(at))
+            .map(|(sequence, _)| *sequence)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }

@@ -1,7 +1,7 @@
 //! What is learned of backends: which process read which requests, and which executables work
 //! on one request per thread.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use clew_protocol::kernel::{Bound, FileKey, ProcessKey};
 use clew_protocol::{Moment, Sequence};
@@ -194,21 +194,6 @@ impl Process {
                         .is_some_and(|request| request.ended.is_none() && !request.condemned)
             })
         })
-    }
-
-    /// Requests that can be blamed for something at `at`.
-    pub(crate) fn suspects(&self, at: Moment, requests: &Requests) -> HashSet<Sequence> {
-        let recent = |sequence: &Sequence| {
-            requests
-                .get(*sequence)
-                .is_none_or(|request| request.is_recent(at))
-        };
-        self.read
-            .iter()
-            .filter(|(read, _)| *read <= at)
-            .map(|(_, it)| *it)
-            .filter(recent)
-            .collect()
     }
 
     fn expire(&mut self, now: Moment) {

@@ -170,11 +170,12 @@ fn judge(
 
 /// The marker that the stopped program was to write.
 fn marker_of(incident: &Incident) -> Option<String> {
-    incident.steps.iter().find_map(|step| match &step.what {
-        StepKind::Exec(exec) => {
-            let command = exec.args.get(2)?;
-            Some(command.rsplit('/').next()?.to_owned())
-        }
+    let stopped = incident
+        .steps
+        .iter()
+        .filter(|step| step.decision == Decision::Killed);
+    stopped.into_iter().find_map(|step| match &step.what {
+        StepKind::Exec(exec) => Some(exec.args.get(2)?.rsplit('/').next()?.to_owned()),
         StepKind::Connect { .. } => None,
     })
 }
