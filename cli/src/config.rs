@@ -166,6 +166,7 @@ fn service(raw: &raw::Service) -> ServiceConfig {
     service.health_check = raw.health_check_seconds.map(|span| HealthCheck {
         interval: seconds(span.max(1)),
     });
+    service.health_path = raw.health_check_path.clone();
     service.connect_timeout = seconds(raw.connect_timeout_seconds);
     service.read_timeout = seconds(raw.read_timeout_seconds);
     service.write_timeout = seconds(raw.write_timeout_seconds);
@@ -189,6 +190,9 @@ fn limits(raw: &raw::LimitsTable) -> Result<Limits> {
         keepalive: raw
             .keepalive_seconds
             .map_or(default.keepalive, Duration::from_secs),
+        write_deadline: raw
+            .write_seconds
+            .map_or(default.write_deadline, Duration::from_secs),
         h2_streams: raw.h2_streams.unwrap_or(default.h2_streams),
         bans: raw.bans.unwrap_or(default.bans),
         ..default

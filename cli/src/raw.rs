@@ -46,6 +46,7 @@ pub(crate) struct Service {
     pub(crate) hosts: Vec<String>,
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) health_check_seconds: Option<u64>,
+    pub(crate) health_check_path: Option<String>,
     #[serde(default = "three")]
     pub(crate) connect_timeout_seconds: u64,
     #[serde(default = "sixty")]
@@ -66,6 +67,7 @@ pub(crate) struct LimitsTable {
     pub(crate) head_seconds: Option<u64>,
     pub(crate) body_seconds: Option<u64>,
     pub(crate) keepalive_seconds: Option<u64>,
+    pub(crate) write_seconds: Option<u64>,
     pub(crate) h2_streams: Option<u32>,
     pub(crate) bans: Option<usize>,
 }

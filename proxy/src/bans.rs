@@ -62,7 +62,10 @@ impl Bans {
         match until {
             Some(until) if until > Moment::now() => true,
             Some(_) => {
-                self.remove(address);
+                // Unless it was banned anew since the look.
+                let expired = |_: &IpAddr, entry: &(Moment, _)| entry.0 <= Moment::now();
+                self.entries.remove_if(&address, expired);
+                self.recount();
                 false
             }
             None => false,

@@ -6,6 +6,7 @@ use clew_protocol::request::Client;
 use http::HeaderMap;
 use http::header::{HOST, REFERER};
 use ipnet::IpNet;
+use pingora::http::RequestHeader;
 
 /// Most hops looked at in a forwarding header; longer chains are cut at the far end.
 const HOPS: usize = 32;
@@ -33,13 +34,13 @@ impl Neighbours {
     ///
     /// `Forwarded` (RFC 7239) wins over `X-Forwarded-For`. An entry that is no address ends the
     /// walk at the hop that added it: what lies beyond is hearsay.
-    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
-        let address = self.address(peer.ip().to_canonical(), headers);
+    pub(crate) fn client(&self, peer: SocketAddr, request: &RequestHeader) -> Client {
+        let address = self.address(peer.ip().to_canonical(), &request.headers);
         Client {
             address,
             port: peer.port(),
             shared: self.shared.iter().any(|network| network.contains(&address)),
-            cross_site: is_cross_site(headers),
+            cross_site: is_cross_site(&request.headers, own_authority(request)),
         }
     }
 
@@ -103,21 +104,32 @@ fn node_address(node: &str) -> Option<IpAddr> {
 
 /// Whether another site's page made the browser send this (Fetch Metadata §2.3, or a `Referer`
 /// of another authority): the sender may be the victim.
-fn is_cross_site(headers: &HeaderMap) -> bool {
+fn is_cross_site(headers: &HeaderMap, own: &[u8]) -> bool {
     if headers
         .get("sec-fetch-site")
         .is_some_and(|site| site == "cross-site")
     {
         return true;
     }
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text(REFERER), text(HOST)) {
-        (Some(referer), Some(host)) => authority(referer).is_some_and(|from| from != host),
-        _ => false,
+    let referer = headers.get(REFERER).and_then(|value| value.to_str().ok());
+    referer
+        .and_then(referring_authority)
+        .is_some_and(|from| !from.as_bytes().eq_ignore_ascii_case(own))
+}
+
+/// The authority a request is for: `:authority` in HTTP/2, `Host` in HTTP/1; empty when it names
+/// none.
+pub(crate) fn own_authority(request: &RequestHeader) -> &[u8] {
+    match request.uri.authority() {
+        Some(authority) => authority.as_str().as_bytes(),
+        None => request
+            .headers
+            .get(HOST)
+            .map_or(&b""[..], |host| host.as_bytes()),
     }
 }
 
-fn authority(url: &str) -> Option<&str> {
+fn referring_authority(url: &str) -> Option<&str> {
     url.split_once("://")?.1.split(['/', '?', '#']).next()
 }
 
@@ -173,15 +185,10 @@ mod tests {
 
     #[test]
     fn cross_site_requests_are_known() {
-        assert!(is_cross_site(&headers(&[("sec-fetch-site", "cross-site")])));
-        assert!(is_cross_site(&headers(&[
-            ("host", "a.example"),
-            ("referer", "https://b.example/x")
-        ])));
-        assert!(!is_cross_site(&headers(&[
-            ("host", "a.example"),
-            ("referer", "https://a.example/x")
-        ])));
-        assert!(!is_cross_site(&headers(&[("host", "a.example")])));
+        let known = |pairs: &[(&'static str, &str)]| is_cross_site(&headers(pairs), b"a.example");
+        assert!(known(&[("sec-fetch-site", "cross-site")]));
+        assert!(known(&[("referer", "https://b.example/x")]));
+        assert!(!known(&[("referer", "https://A.example/x")]));
+        assert!(!known(&[]));
     }
 }

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 pub struct Config {
     /// Where clients connect; at least one.
     pub listeners: Vec<ListenerConfig>,
-    /// Where requests go; at least one. The first takes what no other's `hosts` name.
+    /// Where requests go; at least one. The first without `hosts`, or else the first, takes
+    /// what no other's `hosts` name.
     pub services: Vec<ServiceConfig>,
     /// Bounds on what clients may ask.
     pub limits: Limits,
@@ -61,6 +62,9 @@ pub struct ServiceConfig {
     pub upstreams: Vec<SocketAddr>,
     /// How backends are checked; none: each is taken to be up.
     pub health_check: Option<HealthCheck>,
+    /// Path that the check asks for with `GET`, where 200 is healthy; none: a TCP connection is
+    /// enough.
+    pub health_path: Option<String>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the next byte of a response.
@@ -79,6 +83,7 @@ impl ServiceConfig {
             hosts: Vec::new(),
             upstreams,
             health_check: None,
+            health_path: None,
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
@@ -87,7 +92,7 @@ impl ServiceConfig {
     }
 }
 
-/// An active check: a TCP connection that must succeed.
+/// An active check of each backend, by TCP connection or by [`ServiceConfig::health_path`].
 #[derive(Debug, Clone, Copy)]
 pub struct HealthCheck {
     /// How often.
@@ -111,6 +116,8 @@ pub struct Limits {
     pub body_deadline: Duration,
     /// An idle connection between requests. Default 60 s.
     pub keepalive: Duration,
+    /// A client that takes no further byte of its response. Default 60 s.
+    pub write_deadline: Duration,
     /// TLS and PROXY handshakes. Default 5 s.
     pub handshake_deadline: Duration,
     /// Streams that one HTTP/2 connection may have open. Default 128.
@@ -129,6 +136,7 @@ impl Default for Limits {
             head_deadline: Duration::from_secs(10),
             body_deadline: Duration::from_secs(60),
             keepalive: Duration::from_secs(60),
+            write_deadline: Duration::from_secs(60),
             handshake_deadline: Duration::from_secs(5),
             h2_streams: 128,
             bans: 65_536,

@@ -1,5 +1,5 @@
-//! One client connection: a total deadline on each request head, which per-read timeouts do not
-//! give (a byte every few seconds would hold a connection for ever).
+//! One client connection: a total deadline and a bound on each request head, which pingora does
+//! not give (its timeout is per read, its bound a megabyte), and on an HTTP/2 preface.
 
 use std::io;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::config::Limits;
 use crate::counters::Tally;
 
 /// What the stream and the request on it tell one another.
@@ -55,14 +56,24 @@ impl Phase {
     }
 }
 
-/// A stream whose request heads have a deadline.
+/// Bytes of an HTTP/2 preface (RFC 9113 §3.4).
+const PREFACE_BYTES: usize = 24;
+/// A head of this many times the limit is read and answered 431; a longer one is cut off.
+const COURTESY: usize = 4;
+
+/// A stream whose request heads, or whose preface, must come in time.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     inner: S,
     phase: Arc<Phase>,
-    digest: Arc<ProxyDigest>,
+    /// None with HTTP/2, whose requests are no phases of the connection.
+    digest: Option<Arc<ProxyDigest>>,
     tally: Arc<Tally>,
     deadline: Duration,
+    /// Bytes after which no more of a head is read.
+    limit_bytes: usize,
+    /// Bytes read of the head, or of the preface.
+    read_bytes: usize,
     /// When the head being read has to be there.
     due: Option<Instant>,
     /// Wakes the reader at `due`; made only when a head comes in more than one piece.
@@ -70,7 +81,8 @@ pub(crate) struct Connection<S> {
 }
 
 impl<S: IO> Connection<S> {
-    pub(crate) fn new(inner: S, deadline: Duration, tally: Arc<Tally>) -> pingora::Result<Self> {
+    /// For HTTP/1: each head has `limits.head_deadline`, from its first byte.
+    pub(crate) fn http1(inner: S, limits: &Limits, tally: Arc<Tally>) -> pingora::Result<Self> {
         let phase = Arc::new(Phase::default());
         // The digest is pingora's way to carry data of ours from the stream to its requests.
         let header = Box::new(ResponseHeader::build(200, None)?);
@@ -78,12 +90,30 @@ impl<S: IO> Connection<S> {
         Ok(Self {
             inner,
             phase,
-            digest,
+            digest: Some(digest),
             tally,
-            deadline,
+            deadline: limits.head_deadline,
+            limit_bytes: limits.head_bytes.saturating_mul(COURTESY),
+            read_bytes: 0,
             due: None,
             alarm: None,
         })
+    }
+
+    /// For HTTP/2: the preface has `limits.head_deadline`, from now; what follows has limits of
+    /// its own.
+    pub(crate) fn http2(inner: S, limits: &Limits, tally: Arc<Tally>) -> Self {
+        Self {
+            inner,
+            phase: Arc::default(),
+            digest: None,
+            tally,
+            deadline: limits.head_deadline,
+            limit_bytes: usize::MAX,
+            read_bytes: 0,
+            due: Some(Instant::now() + limits.head_deadline),
+            alarm: None,
+        }
     }
 
     /// Fails when the head is overdue, and sees to it that the task wakes when it will be.
@@ -106,7 +136,33 @@ impl<S: IO> Connection<S> {
         self.phase.clone()
     }
 
+    /// Fails when the head is longer than anybody needs.
+    fn check_length(&self) -> io::Result<()> {
+        if self.read_bytes < self.limit_bytes {
+            return Ok(());
+        }
+        self.tally.bad_requests.add_one();
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "endless request head",
+        ))
+    }
+
+    /// Counts what was read of a head, and starts its clock with its first byte.
+    fn note(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.read_bytes += bytes;
+        if self.digest.is_none() && self.read_bytes >= PREFACE_BYTES {
+            self.phase.set_in_request(true);
+        }
+        let deadline = self.deadline;
+        self.due.get_or_insert_with(|| Instant::now() + deadline);
+    }
+
     fn rest(&mut self) {
+        self.read_bytes = 0;
         self.due = None;
         self.alarm = None;
     }
@@ -123,11 +179,10 @@ impl<S: IO> AsyncRead for Connection<S> {
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
         self.check_deadline(cx)?;
+        self.check_length()?;
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if self.due.is_none() && buf.filled().len() > before {
-            self.due = Some(Instant::now() + self.deadline);
-        }
+        self.note(buf.filled().len() - before);
         polled
     }
 }
@@ -193,7 +248,7 @@ impl<S: IO> GetTimingDigest for Connection<S> {
 
 impl<S: IO> GetProxyDigest for Connection<S> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(self.digest.clone())
+        self.digest.clone()
     }
 }
 

@@ -398,22 +398,19 @@ impl Shared {
         let mut stream = pingora::protocols::l4::stream::Stream::from(socket);
         stream.set_socket_digest(digest);
         stream.rewind(&rest);
-        let (deadline, tally) = (
-            self.gateway.limits.head_deadline,
-            self.gateway.tally.clone(),
-        );
+        let (limits, tally) = (&self.gateway.limits, self.gateway.tally.clone());
         let Some(acceptor) = &listener.acceptor else {
-            let connection = Connection::new(stream, deadline, tally)?;
+            let connection = Connection::http1(stream, limits, tally)?;
             let phase = connection.phase();
             return Ok((Box::new(connection), Some(phase)));
         };
         let stream = acceptor.tls_handshake(stream).await?;
-        // Many requests share an HTTP/2 connection; its frames have limits of their own.
         let h2 = |alpn: pingora::protocols::ALPN| alpn.get_min_http_version() == 2;
         if stream.selected_alpn_proto().is_some_and(h2) {
-            return Ok((Box::new(stream), None));
+            let connection = Connection::http2(stream, limits, tally);
+            return Ok((Box::new(connection), None));
         }
-        let connection = Connection::new(stream, deadline, tally)?;
+        let connection = Connection::http1(stream, limits, tally)?;
         let phase = connection.phase();
         Ok((Box::new(connection), Some(phase)))
     }

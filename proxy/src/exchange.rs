@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clew_protocol::identity::TOKEN_HEADER;
-use clew_protocol::request::{INPUT_LIMIT_BYTES, ProxyRecord, RequestEnded, RequestStarted};
+use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, RequestId, Token};
 use http::header::{CONTENT_LENGTH, HOST, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -17,12 +17,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::bans::Bans;
-use crate::client::Neighbours;
+use crate::client::{Neighbours, own_authority};
 use crate::config::{Limits, Tagging};
 use crate::connection::Phase;
 use crate::counters::Tally;
 use crate::flight::{Flight, Flights, Upstream};
-use crate::inputs::Inputs;
+use crate::framing;
+use crate::inputs::{BodyInputs, Inputs};
 use crate::page::Answer;
 use crate::service::{Service, Services};
 
@@ -54,8 +55,8 @@ pub(crate) struct Exchange {
     flight: Option<Arc<Flight>>,
     attempts: u8,
     request_body_bytes: u64,
-    input_bytes: usize,
-    form: bool,
+    /// What is reported of the body; none before the attempt has a name.
+    body_inputs: Option<BodyInputs>,
     relayed_body_bytes: u64,
     cancelled_at: Option<Moment>,
     /// Answered by the edge after a failure, with nothing of the request left on the connection.
@@ -103,7 +104,7 @@ impl Gateway {
         let status =
             if request.headers.len() > self.limits.headers || bytes > self.limits.head_bytes {
                 431
-            } else if !has_one_host(request) {
+            } else if !has_one_host(request) || !is_unambiguous(session) {
                 400
             } else if declared_length(request).is_some_and(|bytes| bytes > self.limits.body_bytes) {
                 413
@@ -143,17 +144,17 @@ impl Gateway {
         let peer = session
             .client_addr()
             .and_then(|address| address.as_inet())?;
-        let inputs = Inputs::of_head(request.raw_path(), &request.headers);
-        ctx.input_bytes = inputs.len();
+        let inputs = Inputs::of_head(request);
+        ctx.body_inputs = Some(BodyInputs::new(request, inputs.len()));
         let flight = self.flights.begin(Some(upstream));
         let started = RequestStarted {
             sequence: flight.sequence,
             id: ctx.id,
             at: ctx.started,
-            client: self.neighbours.client(*peer, &request.headers),
+            client: self.neighbours.client(*peer, request),
             method: request.method.as_str().into(),
             target: shown(request.raw_path(), 2048),
-            authority: shown(authority(request), 255),
+            authority: shown(own_authority(request), 255),
             service: service.config.name.as_str().into(),
             upstream: upstream.peer,
             inputs: inputs.into_bytes(),
@@ -180,27 +181,30 @@ impl Gateway {
         self.record(tagging, ProxyRecord::Ended(ended));
     }
 
-    fn keep_input(&self, ctx: &mut Exchange, body: &Bytes) {
+    fn keep_input(&self, ctx: &mut Exchange, body: &[u8], is_last: bool) {
         let (Some(tagging), Some(flight)) = (&self.tagging, &ctx.flight) else {
             return;
         };
-        let room = INPUT_LIMIT_BYTES.saturating_sub(ctx.input_bytes);
-        if room == 0 {
+        let Some(inputs) = &mut ctx.body_inputs else {
+            return;
+        };
+        let bytes = inputs.next(body, is_last);
+        if bytes.is_empty() {
             return;
         }
-        let mut inputs = Inputs::default();
-        let piece = &body[..body.len().min(room)];
-        if ctx.form {
-            inputs.add(piece)
-        } else {
-            inputs.add_raw(piece)
-        }
-        ctx.input_bytes += inputs.len();
         let record = ProxyRecord::Input {
             sequence: flight.sequence,
-            bytes: inputs.into_bytes(),
+            bytes,
         };
         self.record(tagging, record);
+    }
+
+    /// Whether the body is larger or slower than it may be.
+    fn body_excess(&self, ctx: &Exchange) -> Option<u16> {
+        if ctx.request_body_bytes > self.limits.body_bytes {
+            return Some(413);
+        }
+        (Moment::now().since(ctx.started) > self.limits.body_deadline).then_some(408)
     }
 }
 
@@ -228,8 +232,7 @@ impl ProxyHttp for Callbacks {
             flight: None,
             attempts: 0,
             request_body_bytes: 0,
-            input_bytes: 0,
-            form: false,
+            body_inputs: None,
             relayed_body_bytes: 0,
             cancelled_at: None,
             reusable: false,
@@ -245,6 +248,11 @@ impl ProxyHttp for Callbacks {
             phase.set_in_request(true);
         }
         session.set_read_timeout(Some(self.limits.body_deadline));
+        session.set_write_timeout(Some(self.limits.write_deadline));
+        // pingora waits for ever for the next request of an HTTP/1.1 client.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
+        }
         ctx.started = Moment::now();
         Ok(())
     }
@@ -256,32 +264,29 @@ impl ProxyHttp for Callbacks {
         }
         let request = session.req_header();
         ctx.service = self.services.route(&request.uri, &request.headers).cloned();
-        ctx.form = request
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .is_some_and(|kind| {
-                kind.as_bytes()
-                    .starts_with(b"application/x-www-form-urlencoded")
-            });
         Ok(false)
     }
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end_of_stream: bool,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        let Some(body) = body else { return Ok(()) };
-        ctx.request_body_bytes += body.len() as u64;
-        if ctx.request_body_bytes > self.limits.body_bytes {
-            return Err(Error::new(ErrorType::HTTPStatus(413)));
+        let piece = body.as_deref().unwrap_or_default();
+        if piece.is_empty() && ctx.request_body_bytes == 0 {
+            return Ok(());
         }
-        if Moment::now().since(ctx.started) > self.limits.body_deadline {
-            return Err(Error::new(ErrorType::HTTPStatus(408)));
+        ctx.request_body_bytes += piece.len() as u64;
+        // What follows an upgrade is no body: a WebSocket may say what it likes, as long as it
+        // likes.
+        if !session.was_upgraded()
+            && let Some(status) = self.body_excess(ctx)
+        {
+            return Err(Error::new(ErrorType::HTTPStatus(status)));
         }
-        self.keep_input(ctx, body);
+        self.keep_input(ctx, piece, end_of_stream);
         Ok(())
     }
 
@@ -326,6 +331,8 @@ impl ProxyHttp for Callbacks {
     ) -> Result<()> {
         // An attempt before this one has failed.
         self.end_attempt(ctx, None);
+        // It is sent the body from the start.
+        ctx.request_body_bytes = 0;
         upstream_request.remove_header(TOKEN_HEADER);
         upstream_request.insert_header(&REQUEST_ID, ctx.id.to_string())?;
         forward_client(session, upstream_request)?;
@@ -340,11 +347,19 @@ impl ProxyHttp for Callbacks {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
+        if is_complete(session, response)
+            && let Some(flight) = &ctx.flight
+        {
+            flight.let_go();
+        }
         ctx.check_verdict()?;
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            session.set_read_timeout(None);
+        }
         response.insert_header(&REQUEST_ID, ctx.id.to_string())
     }
 
@@ -355,10 +370,10 @@ impl ProxyHttp for Callbacks {
         end_of_stream: bool,
         ctx: &mut Exchange,
     ) -> Result<Option<std::time::Duration>> {
-        ctx.check_verdict()?;
         if end_of_stream && let Some(flight) = &ctx.flight {
             flight.let_go();
         }
+        ctx.check_verdict()?;
         Ok(None)
     }
 
@@ -544,14 +559,22 @@ fn forward_client(session: &Session, request: &mut RequestHeader) -> Result<()> 
     request.insert_header(&FORWARDED_PROTO, if tls { "https" } else { "http" })
 }
 
-fn authority(request: &RequestHeader) -> &[u8] {
-    match request.uri.authority() {
-        Some(authority) => authority.as_str().as_bytes(),
-        None => request
-            .headers
-            .get(HOST)
-            .map_or(&b""[..], |host| host.as_bytes()),
-    }
+/// Whether the response ends with its header: pingora shows no end of a body that there is not.
+fn is_complete(session: &Session, response: &ResponseHeader) -> bool {
+    let is_empty = || {
+        let length = response.headers.get(CONTENT_LENGTH);
+        length.is_some_and(|length| length == "0")
+    };
+    !response.status.is_informational()
+        && (session.req_header().method == http::Method::HEAD
+            || matches!(response.status.as_u16(), 204 | 304)
+            || is_empty())
+}
+
+/// HTTP/2 frames have lengths of their own; what can be ambiguous is an HTTP/1 head.
+fn is_unambiguous(session: &Session) -> bool {
+    let http1 = session.as_downstream().as_http1();
+    http1.is_none_or(|http1| framing::is_unambiguous(&http1.get_headers_raw_bytes()))
 }
 
 fn shown(bytes: &[u8], limit: usize) -> Box<str> {

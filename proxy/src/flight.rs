@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use clew_protocol::{IncidentId, Sequence};
 use dashmap::DashMap;
@@ -36,16 +36,14 @@ impl Flight {
         self.verdict.get().is_some()
     }
 
-    /// The response is complete; a verdict comes too late to cut it.
+    /// The response is complete and its connection may serve others; returns once no verdict is
+    /// about to reset it. Look for a verdict after this, not before.
     pub(crate) fn let_go(&self) {
-        self.take_upstream();
+        self.upstream().take();
     }
 
-    fn take_upstream(&self) -> Option<Upstream> {
-        self.upstream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    fn upstream(&self) -> MutexGuard<'_, Option<Upstream>> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,7 +99,10 @@ impl Flights {
             return false;
         };
         let first = flight.verdict.set(incident).is_ok();
-        if let Some(upstream) = flight.take_upstream()
+        // Held over the reset (four system calls): the task must not return the connection to
+        // the pool, where an innocent request would get it, in between.
+        let mut upstream = flight.upstream();
+        if let Some(upstream) = upstream.take()
             && let Err(error) = self.reset(upstream)
         {
             // The task has closed the connection itself meanwhile, or will see the verdict at

@@ -1,7 +1,9 @@
 //! The decoded inputs of a request: what a client wrote, as a backend would come to see it.
 
 use clew_protocol::request::INPUT_LIMIT_BYTES;
-use http::HeaderMap;
+use pingora::http::RequestHeader;
+
+use crate::unescape::Coding;
 
 /// Collects input bytes up to the bound; each input ends with a newline.
 #[derive(Debug, Default)]
@@ -10,29 +12,31 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// The inputs in a request's head: the target and each header value.
-    pub(crate) fn of_head(target: &[u8], headers: &HeaderMap) -> Self {
+    /// The inputs in a request's head: the target, the authority where it is no header
+    /// (HTTP/2), and each header value.
+    pub(crate) fn of_head(request: &RequestHeader) -> Self {
         let mut inputs = Self {
             bytes: Vec::with_capacity(1024),
         };
-        inputs.add(target);
-        for value in headers.values() {
+        inputs.add(request.raw_path());
+        if let Some(authority) = request.uri.authority() {
+            inputs.add(authority.as_str().as_bytes());
+        }
+        for value in request.headers.values() {
             inputs.add(value.as_bytes());
         }
         inputs
     }
 
     /// One input, raw and, where it differs, percent-decoded with `+` as space.
-    pub(crate) fn add(&mut self, input: &[u8]) {
+    fn add(&mut self, input: &[u8]) {
         self.push(input);
         if input.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-            self.push(&percent_decoded(input));
+            let mut decoded = Vec::with_capacity(input.len());
+            let rest = Coding::Form.decode(input, &mut decoded);
+            decoded.extend_from_slice(rest);
+            self.push(&decoded);
         }
-    }
-
-    /// One input as it is.
-    pub(crate) fn add_raw(&mut self, input: &[u8]) {
-        self.push(input);
     }
 
     fn push(&mut self, input: &[u8]) {
@@ -54,43 +58,91 @@ impl Inputs {
     }
 }
 
-/// Percent-decoding (RFC 3986 §2.1) with `+` as space (WHATWG URL §5.1); what is no valid
-/// escape stays as it is.
-fn percent_decoded(input: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(input.len());
-    let mut rest = input;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match (byte, tail) {
-            (b'+', _) => out.push(b' '),
-            (b'%', [high, low, after @ ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    out.push(high << 4 | low);
-                    rest = after;
-                }
-                _ => out.push(b'%'),
-            },
-            _ => out.push(byte),
-        }
-    }
-    out
+/// The inputs in a body, piece by piece and without a break between the pieces: who splits a
+/// body where it matters is not to escape the comparison.
+///
+/// A coded body (form, JSON) comes decoded as it arrives, and raw at its end if that differs.
+#[derive(Debug)]
+pub(crate) struct BodyInputs {
+    coding: Coding,
+    /// An escape that a piece began and did not end; at most [`Coding::LONGEST_ESCAPE`] bytes.
+    begun: Vec<u8>,
+    /// The body as it came, when it is coded.
+    raw: Vec<u8>,
+    is_coded: bool,
+    /// Bytes that may still be reported.
+    room: usize,
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+impl BodyInputs {
+    /// For the body of `request`, of whose head `reported` bytes have been reported.
+    pub(crate) fn new(request: &RequestHeader, reported: usize) -> Self {
+        Self {
+            coding: Coding::of(request),
+            begun: Vec::new(),
+            raw: Vec::new(),
+            is_coded: false,
+            room: INPUT_LIMIT_BYTES.saturating_sub(reported),
+        }
+    }
+
+    /// What to report of the next piece of the body; may be empty.
+    pub(crate) fn next(&mut self, piece: &[u8], is_last: bool) -> Box<[u8]> {
+        let mut out = Vec::new();
+        if self.room > 0 {
+            self.decode(piece, &mut out);
+            if is_last {
+                self.finish(&mut out);
+            }
+        }
+        out.truncate(self.room);
+        self.room -= out.len();
+        out.into()
+    }
+
+    fn decode(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        if self.coding == Coding::Plain {
+            out.extend_from_slice(&piece[..piece.len().min(self.room)]);
+            return;
+        }
+        // Decoding shrinks: more than this cannot be needed to fill what room there is.
+        let piece = &piece[..piece.len().min(self.room * Coding::LONGEST_ESCAPE)];
+        let keep = INPUT_LIMIT_BYTES.saturating_sub(self.raw.len());
+        self.raw.extend_from_slice(&piece[..piece.len().min(keep)]);
+        let mut joined = std::mem::take(&mut self.begun);
+        joined.extend_from_slice(piece);
+        let rest = self.coding.decode(&joined, out);
+        self.is_coded |= !joined.starts_with(out);
+        self.begun = rest.to_vec();
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.begun);
+        if self.is_coded {
+            out.push(b'\n');
+            out.append(&mut self.raw);
+        }
+        out.push(b'\n');
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn request(kind: &str) -> RequestHeader {
+        let mut request =
+            RequestHeader::build("POST", b"/a?b=%2Fbin%2fsh+-c%zz%4", None).expect("head");
+        request.insert_header("content-type", kind).expect("type");
+        request
+    }
+
     #[test]
     fn inputs_are_raw_and_decoded() {
-        let mut inputs = Inputs::default();
-        inputs.add(b"/a?b=%2Fbin%2fsh+-c%zz%4");
+        let inputs = Inputs::of_head(&request("x"));
         assert_eq!(
             &*inputs.into_bytes(),
-            b"/a?b=%2Fbin%2fsh+-c%zz%4\n/a?b=/bin/sh -c%zz%4\n"
+            b"/a?b=%2Fbin%2fsh+-c%zz%4\n/a?b=/bin/sh -c%zz%4\nx\n"
         );
     }
 
@@ -101,5 +153,32 @@ mod tests {
             inputs.add(&[b'x'; 1000]);
         }
         assert!(inputs.len() <= INPUT_LIMIT_BYTES);
+    }
+
+    #[test]
+    fn bodies_are_bounded() {
+        for kind in [
+            "text/plain",
+            "application/json",
+            "application/x-www-form-urlencoded",
+        ] {
+            for piece in [
+                &b"x"[..],
+                b"%41",
+                b"\\u0041",
+                &[b'\\'; 100_000],
+                &[b'%'; 100_000],
+            ] {
+                let mut body = BodyInputs::new(&request(kind), 1000);
+                let mut reported = 0;
+                for _ in 0..20_000_000 / piece.len().max(1000) {
+                    reported += body.next(piece, false).len();
+                    assert!(body.begun.len() <= Coding::LONGEST_ESCAPE);
+                    assert!(body.raw.len() <= INPUT_LIMIT_BYTES);
+                }
+                reported += body.next(b"", true).len();
+                assert!(reported <= INPUT_LIMIT_BYTES - 1000, "{kind}: {reported}");
+            }
+        }
     }
 }

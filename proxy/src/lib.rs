@@ -14,10 +14,12 @@ mod counters;
 mod edge;
 mod exchange;
 mod flight;
+mod framing;
 mod inputs;
 mod page;
 mod proxy_protocol;
 mod service;
+mod unescape;
 
 pub use bans::Ban;
 pub use config::{Config, HealthCheck, Limits, ListenerConfig, ServiceConfig, Tagging, TlsConfig};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::HOST;
 use pingora::lb::LoadBalancer;
-use pingora::lb::health_check::TcpHealthCheck;
+use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::RoundRobin;
 use pingora::upstreams::peer::HttpPeer;
 
@@ -26,7 +26,7 @@ impl Service {
     pub(crate) fn new(config: ServiceConfig) -> std::io::Result<Self> {
         let mut balancer = LoadBalancer::try_from_iter(config.upstreams.iter())?;
         if config.health_check.is_some() {
-            balancer.set_health_check(TcpHealthCheck::new());
+            balancer.set_health_check(health_check(&config)?);
         }
         Ok(Self { config, balancer })
     }
@@ -65,7 +65,20 @@ impl Service {
     }
 }
 
-/// All services; the first takes what no other's hosts name.
+fn health_check(
+    config: &ServiceConfig,
+) -> std::io::Result<Box<dyn HealthCheck + Send + Sync + 'static>> {
+    let Some(path) = &config.health_path else {
+        return Ok(TcpHealthCheck::new());
+    };
+    let host = config.hosts.first().map_or("localhost", String::as_str);
+    let mut check = HttpHealthCheck::new(host, false);
+    let target = path.parse().map_err(std::io::Error::other)?;
+    check.req.set_uri(target);
+    Ok(Box::new(check))
+}
+
+/// All services; the first without host names, or else the first, takes what no other names.
 pub(crate) struct Services(Vec<Arc<Service>>);
 
 impl Services {
@@ -94,7 +107,8 @@ impl Services {
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(host))
         });
-        named.or_else(|| self.0.first())
+        let default = || self.0.iter().find(|it| it.config.hosts.is_empty());
+        named.or_else(default).or_else(|| self.0.first())
     }
 }
 

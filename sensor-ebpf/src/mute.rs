@@ -12,6 +12,7 @@ use crate::maps::{
 };
 use crate::packet::Segment;
 use crate::report::{header, now, report_frequent};
+use crate::socket::SocketContext;
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -45,14 +46,28 @@ fn judge(ctx: &SkBuffContext, segment: Segment) -> i32 {
     if sequence == 0 {
         return PASS;
     }
+    if is_new(socket, segment) {
+        note_answer(sequence);
+    }
     if is_muted(sequence) {
         count(Counter::Muted);
         return DROP;
     }
-    if segment.len > 0 {
-        note_answer(sequence);
-    }
     PASS
+}
+
+/// Whether the segment has payload that was not handed down before. What TCP sends again, after a
+/// loss or a hold, says nothing about when the backend answered.
+#[inline(always)]
+fn is_new(socket: &mut SocketContext, segment: Segment) -> bool {
+    let end = segment.seq.wrapping_add(segment.len);
+    let seen = socket.sent_any != 0 && end.wrapping_sub(socket.sent) as i32 <= 0;
+    if segment.len == 0 || seen {
+        return false;
+    }
+    socket.sent = end;
+    socket.sent_any = 1;
+    true
 }
 
 #[inline(always)]

@@ -8,7 +8,8 @@ pub const CARRY: usize = 48;
 
 /// Value of the `SOCKETS` socket storage.
 ///
-/// Ingress writes everything but `tail` and `current`; the reader of the socket writes those.
+/// Ingress writes everything but `tail` and `current`, which the reader of the socket writes, and
+/// `sent` and `sent_any`, which egress writes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SocketContext {
@@ -30,7 +31,11 @@ pub struct SocketContext {
     pub in_line: u8,
     /// 1: a request could not be queued.
     pub overflowed: u8,
-    pub pad: u8,
+    /// 1 once payload has been sent.
+    pub sent_any: u8,
+    /// Sequence number (TCP) behind the payload sent so far.
+    pub sent: u32,
+    pub pad: u32,
     /// Requests that have arrived.
     pub queue: [Arrival; QUEUE],
     /// The start of a token line that the last segment ended with.

@@ -126,6 +126,37 @@ fn a_backend_that_is_down_is_a_502() -> Result<()> {
     Ok(())
 }
 
+fn ailing(connection: &mut Connection) -> Result<()> {
+    while let Some(head) = connection.head() {
+        let status = if head.starts_with("GET /health ") {
+            "500 Ailing"
+        } else {
+            "418 Reached"
+        };
+        connection.send(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_ailing_backend_is_passed_over() -> Result<()> {
+    let ailing = Stage::new(ailing)?;
+    let stage = Stage::with(ok, |config| {
+        let service = &mut config.services[0];
+        service.upstreams.insert(0, ailing.upstream);
+        service.health_path = Some("/health".to_owned());
+        service.health_check = Some(clew_proxy::HealthCheck {
+            interval: std::time::Duration::from_millis(50),
+        });
+    })?;
+    ensure!(ailing.upstream_head()?.starts_with("GET /health "));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    for _ in 0..4 {
+        ensure!(stage.client()?.get("/")?.status == 200);
+    }
+    Ok(())
+}
+
 #[test]
 fn the_next_backend_takes_over() -> Result<()> {
     let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;

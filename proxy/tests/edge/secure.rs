@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use clew_proxy::TlsConfig;
+use clew_proxy::{Config, TlsConfig};
 use h2::client::SendRequest;
 use http::{Request, Version};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -27,6 +27,10 @@ struct Secure {
 
 impl Secure {
     fn new(script: Script) -> Result<Self> {
+        Self::with(script, |_| {})
+    }
+
+    fn with(script: Script, adjust: impl FnOnce(&mut Config)) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
         let tls = TlsConfig {
@@ -35,7 +39,10 @@ impl Secure {
         };
         std::fs::write(&tls.certificate, made.cert.pem())?;
         std::fs::write(&tls.key, made.signing_key.serialize_pem())?;
-        let stage = Stage::with(script, |config| config.listeners[0].tls = Some(tls))?;
+        let stage = Stage::with(script, |config| {
+            config.listeners[0].tls = Some(tls);
+            adjust(config);
+        })?;
         Ok(Self {
             stage,
             certificate: made.cert.der().clone(),
@@ -267,4 +274,89 @@ fn continuation_floods_end_the_connection() -> Result<()> {
         ensure!(secure.stage.handle.counters().requests == 0);
         Ok(())
     })
+}
+
+/// HTTP/2 names its authority in `:authority`: there is no `Host` to compare a `Referer` with, or
+/// to find an attack in.
+#[test]
+fn the_authority_is_known_over_http2() -> Result<()> {
+    let secure = Secure::new(ok)?;
+    on_runtime(async {
+        let mut client = secure.http2().await?;
+        for (referer, cross_site) in [
+            ("https://evil.example/", true),
+            ("https://localhost/", false),
+        ] {
+            let mut request = request("/")?;
+            request.headers_mut().insert("referer", referer.parse()?);
+            let (response, _) = client.send_request(request, true)?;
+            ensure!(response.await?.status() == 200);
+            let started = tokio::task::block_in_place(|| secure.stage.started())?;
+            ensure!(started.client.cross_site == cross_site, "{referer}");
+            ensure!(String::from_utf8_lossy(&started.inputs).contains("\nlocalhost\n"));
+            client = client.ready().await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn large_http2_requests_are_refused() -> Result<()> {
+    let secure = Secure::with(hang, |config| config.limits.body_bytes = 1000)?;
+    on_runtime(async {
+        let mut client = secure.http2().await?;
+        let mut many = request("/")?;
+        for number in 0..150 {
+            let name: http::HeaderName = format!("x-{number}").parse()?;
+            many.headers_mut().insert(name, "1".parse()?);
+        }
+        let (response, _) = client.send_request(many, true)?;
+        ensure!(response.await?.status() == 431);
+        let mut client = client.ready().await?;
+        let (response, mut body) = client.send_request(request("/hang")?, false)?;
+        body.send_data(Bytes::from(vec![b'x'; 2000]), true)?;
+        ensure!(response.await?.status() == 413);
+        let (response, _) = client
+            .ready()
+            .await?
+            .send_request(request("/fine")?, true)?;
+        ensure!(response.await?.status() == 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_http2_connection_without_a_preface_is_closed() -> Result<()> {
+    let secure = Secure::with(ok, |config| {
+        config.limits.head_deadline = Duration::from_millis(300);
+    })?;
+    on_runtime(async {
+        use tokio::io::AsyncReadExt;
+        let mut client = secure.connect(&[b"h2"], rustls::ALL_VERSIONS).await?;
+        let start = Instant::now();
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        ensure!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_tls_handshake_that_stalls_is_closed() -> Result<()> {
+    let secure = Secure::with(ok, |config| {
+        config.limits.handshake_deadline = Duration::from_millis(200);
+    })?;
+    let mut client = secure.stage.client()?;
+    client.stream.write_all(&[22, 3, 1])?;
+    let start = Instant::now();
+    ensure!(client.rest()?.is_empty());
+    ensure!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    Ok(())
 }

@@ -19,6 +19,8 @@ pub(crate) type Script = fn(&mut Connection) -> Result<()>;
 pub(crate) struct Stage {
     pub(crate) handle: Handle,
     pub(crate) address: SocketAddr,
+    /// The backend's own address.
+    pub(crate) upstream: SocketAddr,
     records: Receiver<ProxyRecord>,
     heads: Receiver<String>,
     edge: Option<JoinHandle<std::io::Result<()>>>,
@@ -115,6 +117,7 @@ impl Stage {
         Ok(Self {
             handle,
             address,
+            upstream,
             records,
             heads,
             edge,
@@ -122,9 +125,7 @@ impl Stage {
     }
 
     pub(crate) fn client(&self) -> Result<Client> {
-        let stream = TcpStream::connect(self.address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Client { stream })
+        Client::of(self.address)
     }
 
     /// The next request head the backend has read.
@@ -132,11 +133,38 @@ impl Stage {
         Ok(self.heads.recv_timeout(PATIENCE)?)
     }
 
+    /// A request head the backend has read by now, if there is one.
+    pub(crate) fn try_upstream_head(&self) -> Option<String> {
+        self.heads.recv_timeout(Duration::from_millis(50)).ok()
+    }
+
+    /// All body inputs up to the end of the request, joined as the correlator joins them.
+    pub(crate) fn body_inputs(&self) -> Result<String> {
+        let mut joined = Vec::new();
+        loop {
+            match self.records.recv_timeout(PATIENCE)? {
+                ProxyRecord::Started(_) => {}
+                ProxyRecord::Input { bytes, .. } => joined.extend_from_slice(&bytes),
+                ProxyRecord::Ended(_) => return Ok(String::from_utf8_lossy(&joined).into_owned()),
+            }
+        }
+    }
+
     pub(crate) fn started(&self) -> Result<RequestStarted> {
         loop {
             if let ProxyRecord::Started(started) = self.records.recv_timeout(PATIENCE)? {
                 return Ok(*started);
             }
+        }
+    }
+
+    /// The next start of an attempt, if one has been reported. Forgets what heads came.
+    pub(crate) fn try_started(&self) -> Option<RequestStarted> {
+        while self.heads.try_recv().is_ok() {}
+        let record = self.records.recv_timeout(Duration::from_millis(1)).ok()?;
+        match record {
+            ProxyRecord::Started(started) => Some(*started),
+            _ => None,
         }
     }
 
@@ -174,6 +202,20 @@ pub(crate) struct Response {
 }
 
 impl Client {
+    pub(crate) fn of(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream })
+    }
+
+    /// The status of the answer to an empty `POST`, which is never sent to a backend twice.
+    pub(crate) fn post(&mut self, target: &str) -> Result<u16> {
+        self.send(&format!(
+            "POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        ))?;
+        Ok(self.response()?.status)
+    }
+
     pub(crate) fn send(&mut self, text: &str) -> Result<()> {
         Ok(self.stream.write_all(text.as_bytes())?)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Connection, Stage, localhost, ok, wait_until};
+use crate::stage::{Client, Connection, Stage, localhost, ok, wait_until};
 
 fn hang(connection: &mut Connection) -> Result<()> {
     while let Some(head) = connection.head() {
@@ -108,6 +108,53 @@ fn others_are_not_touched() -> Result<()> {
     ensure!(victim.response()?.status == 403);
     for other in &mut others {
         ensure!(other.get("/fine")?.status == 200);
+    }
+    Ok(())
+}
+
+fn short(connection: &mut Connection) -> Result<()> {
+    while let Some(head) = connection.head() {
+        let empty = head.starts_with("POST /empty");
+        connection.send(if empty {
+            "HTTP/1.1 204 No Content\r\n\r\n"
+        } else {
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        })?;
+    }
+    Ok(())
+}
+
+const ROUNDS: usize = 1000;
+
+/// Verdicts that come just as a response ends, and its connection goes back to the pool: the next
+/// request on it is innocent.
+#[test]
+fn late_verdicts_spare_the_next_request() -> Result<()> {
+    let stage = Stage::with(short, |config| config.threads = 2)?;
+    let mut innocent = stage.client()?;
+    let innocent = std::thread::spawn(move || -> Result<()> {
+        for _ in 0..ROUNDS {
+            ensure!(innocent.post("/innocent")? == 200 && innocent.post("/empty")? == 204);
+        }
+        Ok(())
+    });
+    let address = stage.address;
+    let guilty = std::thread::spawn(move || -> Result<()> {
+        for round in 0..ROUNDS {
+            let target = ["/empty?guilty", "/guilty"][round % 2];
+            let _ = Client::of(address)?.post(target);
+        }
+        Ok(())
+    });
+    while !guilty.is_finished() || !innocent.is_finished() {
+        if let Some(started) = stage.try_started()
+            && started.target.ends_with("guilty")
+        {
+            stage.cancel(started.sequence);
+        }
+    }
+    for thread in [guilty, innocent] {
+        thread.join().map_err(|_| anyhow::anyhow!("panicked"))??;
     }
     Ok(())
 }

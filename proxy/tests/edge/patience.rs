@@ -1,0 +1,131 @@
+//! How long the edge waits for whom.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::stage::{Connection, Stage, ok, wait_until};
+
+fn echo(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )?;
+    let mut stream = connection.stream.try_clone()?;
+    std::io::copy(&mut stream, &mut connection.stream)?;
+    Ok(())
+}
+
+/// A WebSocket is no request body: neither its deadline nor its size limit applies.
+#[test]
+fn websockets_outlive_the_limits_of_bodies() -> Result<()> {
+    let stage = Stage::with(echo, |config| {
+        config.limits.body_deadline = Duration::from_millis(200);
+        config.limits.body_bytes = 1000;
+    })?;
+    let mut client = stage.client()?;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    ensure!(client.head()?.starts_with("HTTP/1.1 101"));
+    for _ in 0..4 {
+        client.send(&"x".repeat(500))?;
+        client.stream.read_exact(&mut [0; 500])?;
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    std::thread::sleep(Duration::from_millis(400));
+    client.send("still here")?;
+    client.stream.read_exact(&mut [0; 10])?;
+    Ok(())
+}
+
+#[test]
+fn idle_connections_are_closed() -> Result<()> {
+    let stage = Stage::with(ok, |config| {
+        config.limits.keepalive = Duration::from_secs(1)
+    })?;
+    let mut client = stage.client()?;
+    ensure!(client.get("/")?.status == 200);
+    let start = Instant::now();
+    ensure!(client.rest()?.is_empty());
+    ensure!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+    Ok(())
+}
+
+fn flood(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")?;
+    let piece = "x".repeat(100_000);
+    for _ in 0..1000 {
+        connection.send(&piece)?;
+    }
+    Ok(())
+}
+
+/// A client that asks for much and reads nothing would hold its backend for ever.
+#[test]
+fn clients_that_do_not_read_are_cut() -> Result<()> {
+    let stage = Stage::with(flood, |config| {
+        config.limits.write_deadline = Duration::from_millis(300);
+    })?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    stage.started()?;
+    wait_until("given up", || stage.handle.in_flight() == 0)
+}
+
+#[test]
+fn idle_connections_do_not_delay_shutdown() -> Result<()> {
+    let stage = Stage::with(ok, |config| config.shutdown_grace = Duration::from_secs(30))?;
+    let mut client = stage.client()?;
+    ensure!(client.get("/")?.status == 200);
+    let unused = stage.client()?;
+    std::thread::sleep(Duration::from_millis(50));
+    let start = Instant::now();
+    drop(stage);
+    ensure!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    drop(unused);
+    Ok(())
+}
+
+/// Heads are held in memory until they end: without a bound, a megabyte for each connection.
+#[test]
+fn endless_heads_are_cut_early() -> Result<()> {
+    let stage = Stage::new(ok)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ")?;
+    let line = "x".repeat(1000);
+    let mut sent = 0;
+    while sent < 900 && client.send(&line).is_ok() {
+        sent += 1;
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    ensure!(sent < 400, "{sent} KB taken");
+    Ok(())
+}
+
+/// The service without host names takes what the others do not name, wherever it stands.
+#[test]
+fn unknown_hosts_go_to_the_default_service() -> Result<()> {
+    let stage = Stage::with(ok, |config| {
+        let mut first = config.services[0].clone();
+        first.name = "first".to_owned();
+        first.hosts = vec!["a.example".to_owned()];
+        config.services.insert(0, first);
+    })?;
+    for (host, service) in [("a.example:80", "first"), ("b.example", "test")] {
+        let mut client = stage.client()?;
+        client.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))?;
+        ensure!(client.response()?.status == 200);
+        ensure!(&*stage.started()?.service == service, "{host}");
+    }
+    Ok(())
+}
