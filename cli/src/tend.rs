@@ -20,6 +20,8 @@ use crate::store::Store;
 
 /// How long events that want no verdict may lie in the ring.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long a verdict that waits for the end of another request may wait for the next look.
+const SOON: Duration = Duration::from_micros(100);
 /// How often the kernel is told that somebody is here, and a new profile is written.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -64,7 +66,9 @@ impl Tender {
             events.clear();
             // Events first, then records: a request's record is sent before its first byte, so
             // whatever an event is about is in the queue by the time the event can be read.
-            self.sensor.next_events(LOOK, &mut events)?;
+            let waiting = self.correlator.is_waiting();
+            let span = if waiting { SOON } else { LOOK };
+            self.sensor.next_events(span, &mut events)?;
             while let Ok(record) = self.records.try_recv() {
                 self.correlator.handle(Input::Proxy(record), &mut actions);
             }

@@ -23,6 +23,11 @@ const TRAILS: usize = 4096;
 const CASES: usize = 4096;
 /// One request in this many is kept to tell common bytes from rare ones.
 const COMMON_SAMPLE: u64 = 8;
+/// How long a stop waits for the end of a request that its thread had answered before: the
+/// backend is done with it, the proxy is about to be.
+const GRACE: Duration = Duration::from_millis(1);
+/// Most stops that wait.
+const WAITING: usize = 256;
 /// How often old things are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -82,6 +87,15 @@ pub struct Counters {
     pub incidents: u64,
 }
 
+/// A step that is an incident, before it is known whose.
+struct Waiting {
+    until: Moment,
+    lineage: Lineage,
+    at: Moment,
+    step: Step,
+    text: Vec<u8>,
+}
+
 /// Joins requests and kernel events; see the crate's documentation.
 pub struct Correlator {
     config: Config,
@@ -92,6 +106,7 @@ pub struct Correlator {
     trail_order: VecDeque<Thread>,
     cases: HashMap<Thread, Case>,
     case_order: VecDeque<Thread>,
+    waiting: VecDeque<Waiting>,
     lost: HashMap<LostClass, u64>,
     counters: Counters,
     swept: Moment,
@@ -109,6 +124,7 @@ impl Correlator {
             trail_order: VecDeque::new(),
             cases: HashMap::new(),
             case_order: VecDeque::new(),
+            waiting: VecDeque::new(),
             lost: HashMap::new(),
             counters: Counters::default(),
             swept: Moment(0),
@@ -118,7 +134,7 @@ impl Correlator {
     /// Takes one input; what is to be done is appended to `actions`, in order.
     pub fn handle(&mut self, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Proxy(record) => self.proxy(record),
+            Input::Proxy(record) => self.proxy(record, actions),
             Input::Kernel(event) => self.kernel(event, actions),
             Input::Acted {
                 incident,
@@ -142,6 +158,11 @@ impl Correlator {
         }
     }
 
+    /// A stop waits for something that comes within a millisecond: tick soon.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The service a request went to, while the request is remembered.
     pub fn service_of(&self, sequence: Sequence) -> Option<&str> {
         self.requests
@@ -154,7 +175,7 @@ impl Correlator {
         self.requests.len()
     }
 
-    fn proxy(&mut self, record: ProxyRecord) {
+    fn proxy(&mut self, record: ProxyRecord, actions: &mut Vec<Action>) {
         match record {
             ProxyRecord::Started(started) => {
                 self.counters.requests += 1;
@@ -164,7 +185,10 @@ impl Correlator {
                 self.requests.start(*started);
             }
             ProxyRecord::Input { sequence, bytes } => self.requests.add_input(sequence, &bytes),
-            ProxyRecord::Ended(ended) => self.ended(ended),
+            ProxyRecord::Ended(ended) => {
+                self.ended(ended);
+                self.settle(None, actions);
+            }
         }
     }
 
@@ -244,45 +268,99 @@ impl Correlator {
         actions: &mut Vec<Action>,
     ) {
         let thread = Thread::of(lineage);
-        if let Some(case) = self.cases.get_mut(&thread) {
-            case.stopped |= is_stop(step.decision);
-            case.trail.add(at, step);
-            case.touch(at.after(QUIET));
-            // A response held again belongs to a request already judged, or to others.
-            let condemned = case.attribution.sequence.filter(|_| case.condemned);
-            release(lineage, condemned, actions);
-            return;
+        if self.cases.contains_key(&thread) {
+            return self.append(thread, lineage, at, step, actions);
         }
         if harmless {
             self.trail(thread, at).add(at, step);
             return;
         }
-        let mut trail = self
-            .trails
-            .remove(&thread)
-            .map(|(_, trail)| trail)
-            .unwrap_or_default();
-        let stopped = is_stop(step.decision);
-        trail.add(at, step);
-        let traces = Traces {
+        let waiting = Waiting {
+            until: at.after(GRACE),
+            lineage: lineage.clone(),
+            at,
+            step,
             text: text.to_vec(),
-            targets: trail.traces.targets.clone(),
         };
-        let knowledge = Knowledge {
+        if self.waiting.len() < WAITING && self.knowledge().awaits_end(lineage, at) {
+            self.waiting.push_back(waiting);
+        } else {
+            self.incident(waiting, actions);
+        }
+    }
+
+    fn knowledge(&self) -> Knowledge<'_> {
+        Knowledge {
             requests: &self.requests,
             workload: &self.workload,
             common: &self.common,
+        }
+    }
+
+    /// Goes on with what need not wait any longer, in order.
+    fn settle(&mut self, now: Option<Moment>, actions: &mut Vec<Action>) {
+        while let Some(first) = self.waiting.front() {
+            let overdue = now.is_some_and(|now| now >= first.until);
+            if !overdue && self.knowledge().awaits_end(&first.lineage, first.at) {
+                break;
+            }
+            if let Some(first) = self.waiting.pop_front() {
+                self.incident(first, actions);
+            }
+        }
+    }
+
+    /// Names who did it, does what that allows, and opens a case.
+    fn incident(&mut self, incident: Waiting, actions: &mut Vec<Action>) {
+        let Waiting {
+            lineage,
+            at,
+            step,
+            text,
+            ..
+        } = incident;
+        let thread = Thread::of(&lineage);
+        if self.cases.contains_key(&thread) {
+            return self.append(thread, &lineage, at, step, actions);
+        }
+        let trail = self.trails.remove(&thread);
+        let mut trail = trail.map(|(_, trail)| trail).unwrap_or_default();
+        let stopped = is_stop(step.decision);
+        trail.add(at, step);
+        let traces = Traces {
+            text,
+            targets: trail.traces.targets.clone(),
         };
-        let attribution = knowledge.attribute(lineage, at, &traces);
+        let attribution = self.knowledge().attribute(&lineage, at, &traces);
         let mut case = Case::open((self.config.next_id)(), attribution, trail, at);
         case.stopped = stopped;
         if stopped {
             self.judge(&mut case, actions);
         }
         let condemned = case.attribution.sequence.filter(|_| case.condemned);
-        release(lineage, condemned, actions);
+        release(&lineage, condemned, actions);
         self.counters.incidents += 1;
         self.file(thread, case);
+    }
+
+    /// One more step of an incident that is known.
+    fn append(
+        &mut self,
+        thread: Thread,
+        lineage: &Lineage,
+        at: Moment,
+        step: Step,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(case) = self.cases.get_mut(&thread) else {
+            return;
+        };
+        case.stopped |= is_stop(step.decision);
+        case.trail.add(at, step);
+        case.touch(at.after(QUIET));
+        // A response held again belongs to a request already judged, or to others.
+        let condemned = case.attribution.sequence.filter(|_| case.condemned);
+        release(lineage, condemned, actions);
     }
 
     /// Cancels the request that the attribution names, and bans its source where it may.
@@ -342,6 +420,7 @@ impl Correlator {
     }
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.settle(Some(now), actions);
         let epoch = self.config.epoch_ns;
         for case in self
             .cases

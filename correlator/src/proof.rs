@@ -97,6 +97,18 @@ impl Knowledge<'_> {
         }
     }
 
+    /// All that keeps lineage from being proven is a request that the thread has answered and the
+    /// proxy has not reported as ended.
+    pub(crate) fn awaits_end(&self, lineage: &Lineage, at: Moment) -> bool {
+        let process = self.workload.process(lineage.backend);
+        let request = self.requests.get(lineage.sequence);
+        lineage.strength == Strength::Reader
+            && self.workload.is_blocking(lineage.backend, at)
+            && request.is_some_and(|it| it.was_open(at))
+            && process
+                .is_some_and(|it| it.thread_has_other(lineage.tid, lineage.sequence, self.requests))
+    }
+
     /// The thread's own mark first, then what the process read last, then the rest.
     fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
         let recent = |sequence: &&Sequence| {

@@ -146,7 +146,25 @@ fn a_thread_with_two_open_requests_names_none() {
     scene.start(2, "/b\n");
     scene.read(2, 1);
     scene.exec(2, 1, "id");
+    scene.now += 2_000_000;
+    scene.tick();
     assert!(scene.condemned().is_empty());
+    assert_eq!(scene.reports()[0].proof, Proof::Candidates);
+}
+
+/// The thread had answered A before it read B; the proxy says so a moment after B's program.
+#[test]
+fn the_end_of_the_request_before_is_waited_for() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.start(2, "/b\n");
+    scene.read(2, 1);
+    scene.exec(2, 1, "id");
+    assert!(scene.condemned().is_empty());
+    scene.end(1);
+    assert_eq!(scene.condemned(), [2]);
 }
 
 #[test]
