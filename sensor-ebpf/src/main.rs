@@ -25,6 +25,7 @@ mod inherit;
 mod kernel;
 mod maps;
 mod mute;
+mod null;
 mod packet;
 mod path;
 mod report;

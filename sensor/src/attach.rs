@@ -81,6 +81,28 @@ pub(crate) const STEPS: [Step; 9] = [
     },
 ];
 
+/// The program that does nothing.
+pub(crate) const NULL: &str = "null";
+
+/// Attaches [`NULL`] for as long as `ebpf` lives.
+pub(crate) fn attach_null(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let cgroup = crate::cgroup::root().map_err(LoadError::Cgroup)?;
+    let attach = |ebpf: &mut Ebpf| match ebpf.program_mut(NULL) {
+        Some(Program::CgroupSkb(it)) => {
+            it.load()?;
+            let mode = CgroupAttachMode::default();
+            it.attach(&cgroup, CgroupSkbAttachType::Ingress, mode)
+                .map(|_| ())
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    attach(ebpf).map_err(|source| LoadError::Program {
+        step: "measure",
+        program: NULL,
+        source: Box::new(source),
+    })
+}
+
 impl Step {
     /// Has the verifier look at the program.
     pub(crate) fn load(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {

@@ -340,7 +340,9 @@ impl Sensor {
 
     /// The programs, for [`crate::statistics`].
     pub(crate) fn programs(&self) -> impl Iterator<Item = &aya::programs::Program> {
-        self.ebpf.programs().map(|(_, program)| program)
+        let ours = |name: &str| STEPS.iter().any(|step| step.program == name);
+        let programs = self.ebpf.programs().filter(move |(name, _)| ours(name));
+        programs.map(|(_, program)| program)
     }
 
     /// Hands the pins to the user the process is about to become, so that a clean stop can

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aya::programs::{ProgramError, loaded_programs};
 use aya::sys::{Stats, SyscallError, enable_stats};
 
-use crate::Sensor;
 use crate::attach::STEPS;
+use crate::{LoadError, Sensor};
 
 /// One program's runs so far. Zero unless counting is on: [`count_run_time`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,38 @@ pub fn of_all() -> Result<Vec<ProgramCost>, ProgramError> {
 /// Whether the program with this id is still loaded.
 pub fn exists(id: u32) -> bool {
     loaded_programs().flatten().any(|info| info.id() == id)
+}
+
+/// A program that does nothing, at work beside the others while it lives: what it costs is what
+/// running and counting cost.
+pub struct Null {
+    ebpf: aya::Ebpf,
+}
+
+impl Null {
+    /// Loads it and attaches it to all ingress.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sensor::load`].
+    pub fn attach() -> Result<Self, LoadError> {
+        let mut ebpf = crate::sensor::open()?;
+        crate::attach::attach_null(&mut ebpf)?;
+        Ok(Self { ebpf })
+    }
+
+    /// Its runs so far.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn cost(&self) -> Result<ProgramCost, ProgramError> {
+        let program = self.ebpf.program(crate::attach::NULL);
+        program
+            .ok_or(ProgramError::NotLoaded)?
+            .info()
+            .map(|info| cost(&info))
+    }
 }
 
 fn cost(info: &aya::programs::ProgramInfo) -> ProgramCost {

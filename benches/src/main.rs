@@ -1,0 +1,131 @@
+//! Side by side in one run: Clew against ten lines of pingora and nginx, and what the sensor
+//! costs. Writes `target/figures/bench.json`.
+#![forbid(unsafe_code)]
+
+mod kernel;
+mod load;
+mod pairs;
+mod side;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use serde_json::{Value, json};
+
+use crate::kernel::Bench;
+use crate::load::{Shot, fire};
+use crate::pairs::{Comparison, compare};
+use crate::side::{Proxy, Side};
+
+/// Interleaved comparisons, each with its 95% interval, beside an A/A control.
+///
+/// Load comes from core 0, where the backend is too; each proxy has core 1 to itself.
+#[derive(Parser)]
+struct Cli {
+    /// Pairs per comparison
+    #[arg(long, default_value_t = 15)]
+    pairs: u32,
+    /// Seconds per shot
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Where clew and plain-pingora are
+    #[arg(long, default_value = "target/release")]
+    binaries: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let work = tempfile::Builder::new().prefix("clew-bench-").tempdir()?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(work.path(), mode)?;
+    let span = Duration::from_secs(cli.seconds);
+    let comparisons = proxies(&cli, work.path(), span)?;
+    let control = comparisons[0].ratio;
+
+    let backend = Side::backend(1, work.path())?;
+    let bench = Bench::new(&backend, work.path(), span);
+    let sensor = [bench.backend_cost(cli.pairs)?, bench.bystander(cli.pairs)?];
+    let kernel = bench.time_per_request()?;
+    let all: Vec<_> = comparisons.iter().chain(&sensor).collect();
+    report(&all, control, &kernel)
+}
+
+fn proxies(cli: &Cli, work: &Path, span: Duration) -> Result<Vec<Comparison>> {
+    let backend = Side::backend(0, work)?;
+    let start = |proxy| Side::proxy(proxy, backend.port, &cli.binaries, work);
+    let plain = start(Proxy::Plain)?;
+    let against_plain = |side: &Side| fire(side.port, span, work);
+    let mut all = Vec::new();
+    let twin = start(Proxy::Plain)?;
+    all.push(compare(
+        "plain pingora / plain pingora (control)",
+        None,
+        cli.pairs,
+        || against_plain(&twin),
+        || against_plain(&plain),
+    )?);
+    drop(twin);
+    for (name, proxy, goal) in [
+        (
+            "clew without sensor / plain pingora",
+            Proxy::ClewWithoutSensor,
+            Some(0.95),
+        ),
+        ("nginx proxy / plain pingora", Proxy::Nginx, None),
+    ] {
+        let side = start(proxy)?;
+        all.push(compare(
+            name,
+            goal,
+            cli.pairs,
+            || against_plain(&side),
+            || against_plain(&plain),
+        )?);
+    }
+    // The sensor watches every socket of the host: it must be gone while the other side runs.
+    let with_sensor = || -> Result<Shot> {
+        let side = start(Proxy::ClewWithSensor)?;
+        against_plain(&side)
+    };
+    all.push(compare(
+        "clew with sensor / plain pingora",
+        None,
+        cli.pairs,
+        with_sensor,
+        || against_plain(&plain),
+    )?);
+    Ok(all)
+}
+
+fn report(all: &[&Comparison], control: f64, kernel: &Value) -> Result<()> {
+    let figures = json!({
+        "pairs": all.iter().map(|it| it.json(control)).collect::<Vec<_>>(),
+        "kernel_time_per_request": kernel,
+    });
+    std::fs::create_dir_all("target/figures")?;
+    std::fs::write("target/figures/bench.json", format!("{figures:#}\n"))?;
+    println!(
+        "{:42} {:>7} {:>15} {:>6}  {:>19}",
+        "", "ratio", "95%", "goal", "requests/s"
+    );
+    for it in all {
+        let goal = it.goal.map_or("-".to_owned(), |goal| format!("{goal}"));
+        let rates = it.sides.map_or(String::new(), |(a, b)| {
+            format!(
+                "{:>9.0} / {:<9.0}",
+                a.requests_per_second, b.requests_per_second
+            )
+        });
+        let interval = format!("{:.3} - {:.3}", it.low, it.high);
+        let mark = if it.holds() { "" } else { "  MISSED" };
+        println!(
+            "{:42} {:>7.3} {interval:>15} {goal:>6}  {rates}{mark}",
+            it.name, it.ratio
+        );
+    }
+    println!("\nkernel time per request: {kernel:#}");
+    println!("\nfigures: target/figures/bench.json");
+    Ok(())
+}

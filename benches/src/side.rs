@@ -1,0 +1,141 @@
+//! The sides of a comparison: processes on a core of their own.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Which proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    Plain,
+    ClewWithoutSensor,
+    ClewWithSensor,
+    Nginx,
+}
+
+/// A server at work; stopped in good order on drop.
+pub(crate) struct Side {
+    pub(crate) port: u16,
+    child: Child,
+}
+
+impl Side {
+    /// A proxy on core 1 in front of `upstream`.
+    pub(crate) fn proxy(proxy: Proxy, upstream: u16, binaries: &Path, work: &Path) -> Result<Self> {
+        let port = free_port()?;
+        let (listen, to) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{upstream}"));
+        let clew = |more: &[&str]| {
+            let mut command = pinned(1, binaries.join("clew").as_os_str());
+            let state = work.join(format!("state-{port}"));
+            command.args(["run", "--listen", &listen, "--config"]);
+            command
+                .arg(work.join("clew.toml"))
+                .args(["--upstream", &to, "--state"])
+                .arg(state);
+            command.args(more);
+            command
+        };
+        // One thread for every side.
+        std::fs::write(work.join("clew.toml"), "[edge]\nthreads = 1\n")?;
+        let command = match proxy {
+            Proxy::Plain => {
+                let mut command = pinned(1, binaries.join("plain-pingora").as_os_str());
+                command.args([&listen, &to]);
+                command
+            }
+            Proxy::ClewWithoutSensor => clew(&["--no-sensor"]),
+            Proxy::ClewWithSensor => clew(&[]),
+            Proxy::Nginx => nginx(1, port, &format!("proxy_pass http://{to};"), work)?,
+        };
+        Self::start(command, port)
+    }
+
+    /// nginx answering a small body by itself, on `core`.
+    pub(crate) fn backend(core: u8, work: &Path) -> Result<Self> {
+        let port = free_port()?;
+        Self::start(
+            nginx(core, port, "return 200 \"hello, world\\n\";", work)?,
+            port,
+        )
+    }
+
+    fn start(mut command: Command, port: u16) -> Result<Self> {
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut side = Self { port, child };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            ensure!(
+                side.child.try_wait()?.is_none(),
+                "{command:?} ended at once"
+            );
+            ensure!(Instant::now() < deadline, "{command:?} does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(side)
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pinned(core: u8, program: &std::ffi::OsStr) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(program);
+    command
+}
+
+fn nginx(core: u8, port: u16, location: &str, work: &Path) -> Result<Command> {
+    let prefix: PathBuf = work.join(format!("nginx-{port}"));
+    std::fs::create_dir_all(&prefix)?;
+    let conf = prefix.join("nginx.conf");
+    let text = format!(
+        "daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log error.log crit;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s;\n\
+           large_client_header_buffers 4 32k;\n\
+           client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u;\n\
+           scgi_temp_path s; default_type text/plain; proxy_http_version 1.1;\n\
+           proxy_set_header Connection \"\";\n\
+           server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ {location} }} }} }}\n"
+    );
+    std::fs::write(&conf, upstream_keepalive(&text))?;
+    let mut command = pinned(core, "nginx".as_ref());
+    command.arg("-p").arg(&prefix).arg("-c").arg(&conf);
+    Ok(command)
+}
+
+/// nginx keeps upstream connections only in an `upstream` block.
+fn upstream_keepalive(text: &str) -> String {
+    let Some(at) = text.find("proxy_pass http://") else {
+        return text.to_owned();
+    };
+    let rest = &text[at + "proxy_pass http://".len()..];
+    let address = rest.split(';').next().unwrap_or_default();
+    text.replace(&format!("http://{address};"), "http://backend;").replace(
+        "server {",
+        &format!("upstream backend {{ server {address}; keepalive 128; keepalive_requests 100000000; }}\nserver {{"),
+    )
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")
+        .context("no free port")?
+        .local_addr()?
+        .port())
+}
