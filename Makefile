@@ -1,10 +1,11 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab test lint
+.PHONY: help setup demo lab bench test lint
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
 	@echo "make demo    stop a real Log4Shell in the kernel, end to end -> target/figures/demo.json"
 	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json"
+	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
 	@echo "make test    setup, lint, and every test"
 
 setup:
@@ -15,6 +16,10 @@ demo: build-lab
 
 lab: build-lab
 	target/release/clew-lab lab
+
+bench: setup
+	cargo build --release --locked -p clew -p clew-benches
+	target/release/clew-bench
 
 .PHONY: build-lab
 build-lab:

@@ -24,6 +24,9 @@ use crate::config::{Overrides, default_state};
 use crate::raw::ModeName;
 use crate::show::Style;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A web application firewall that knows what a request did.
 ///
 /// Clew stands in front of a service as a reverse proxy and follows each request into the
