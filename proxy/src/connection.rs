@@ -17,7 +17,7 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
@@ -56,6 +56,8 @@ impl Phase {
     }
 }
 
+/// Typical MSS; what pingora's own listeners buffer.
+const WRITE_BUFFER_BYTES: usize = 1460;
 /// Bytes of an HTTP/2 preface (RFC 9113 §3.4).
 const PREFACE_BYTES: usize = 24;
 /// A head of this many times the limit is read and answered 431; a longer one is cut off.
@@ -64,7 +66,9 @@ const COURTESY: usize = 4;
 /// A stream whose request heads, or whose preface, must come in time.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
-    inner: S,
+    /// Collects what pingora writes until it flushes: unbuffered, a response's head and body are
+    /// a system call and a packet each.
+    inner: BufWriter<S>,
     phase: Arc<Phase>,
     /// None with HTTP/2, whose requests are no phases of the connection.
     digest: Option<Arc<ProxyDigest>>,
@@ -88,7 +92,7 @@ impl<S: IO> Connection<S> {
         let header = Box::new(ResponseHeader::build(200, None)?);
         let digest = Arc::new(ProxyDigest::new(header, Some(Box::new(phase.clone()))));
         Ok(Self {
-            inner,
+            inner: BufWriter::with_capacity(WRITE_BUFFER_BYTES, inner),
             phase,
             digest: Some(digest),
             tally,
@@ -104,7 +108,7 @@ impl<S: IO> Connection<S> {
     /// its own.
     pub(crate) fn http2(inner: S, limits: &Limits, tally: Arc<Tally>) -> Self {
         Self {
-            inner,
+            inner: BufWriter::with_capacity(WRITE_BUFFER_BYTES, inner),
             phase: Arc::default(),
             digest: None,
             tally,
@@ -220,29 +224,29 @@ impl<S: IO> AsyncWrite for Connection<S> {
 #[async_trait]
 impl<S: IO> Shutdown for Connection<S> {
     async fn shutdown(&mut self) {
-        Shutdown::shutdown(&mut self.inner).await;
+        Shutdown::shutdown(self.inner.get_mut()).await;
     }
 }
 
 impl<S: IO> UniqueID for Connection<S> {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.inner.get_ref().id()
     }
 }
 
 impl<S: IO> Ssl for Connection<S> {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.inner.get_ref().get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.inner.get_ref().selected_alpn_proto()
     }
 }
 
 impl<S: IO> GetTimingDigest for Connection<S> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
+        self.inner.get_ref().get_timing_digest()
     }
 }
 
@@ -254,13 +258,13 @@ impl<S: IO> GetProxyDigest for Connection<S> {
 
 impl<S: IO> GetSocketDigest for Connection<S> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        self.inner.get_ref().get_socket_digest()
     }
 }
 
 #[async_trait]
 impl<S: IO> Peek for Connection<S> {
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        self.inner.try_peek(buf).await
+        self.inner.get_mut().try_peek(buf).await
     }
 }
