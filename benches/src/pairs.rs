@@ -19,10 +19,9 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// The goal is met when the interval does not lie below it.
+    /// The goal is met when the median ratio reaches it.
     pub(crate) fn holds(&self) -> bool {
-        self.goal
-            .is_none_or(|goal| self.ratio >= goal || self.high >= goal && self.ratio >= goal - 0.01)
+        self.goal.is_none_or(|goal| self.ratio >= goal)
     }
 
     pub(crate) fn json(&self, control: f64) -> Value {
