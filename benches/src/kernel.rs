@@ -1,50 +1,63 @@
 //! What the sensor costs those it watches: the backend, the kernel, and a process that does
 //! nothing it hooks.
 
-use std::cell::Cell;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clew_protocol::{ProxyId, Sequence, Token, TokenKey};
+use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_sensor::statistics::{self, Null, ProgramCost};
 use clew_sensor::{Config, Mode, Policy, Sensor, Service};
 use serde_json::{Value, json};
 
-use crate::load::{Shot, fire_tagged};
-use crate::pairs::{Comparison, compare, rounded};
-use crate::side::Side;
+use crate::load::Shot;
+use crate::pairs::{Comparison, compare, median, rounded};
+use crate::side::{Cgroup, Side};
+use crate::tagged::{CONNECTIONS, Mint, fire};
 
 const PROXY: ProxyId = ProxyId(9);
-/// Tokens for one shot: more than any server here answers in three seconds.
-const TOKENS: u64 = 300_000;
 /// System calls a timed loop makes.
 const CALLS: u32 = 3_000_000;
 
 /// Tokens, sensors, and the backend they are measured on.
 pub(crate) struct Bench<'a> {
     pub(crate) backend: &'a Side,
-    pub(crate) work: &'a Path,
+    /// Where the backend lives; the load generator does not.
+    pub(crate) cgroup: &'a Cgroup,
     pub(crate) span: Duration,
-    key: TokenKey,
-    next: Cell<u64>,
+    mint: RefCell<Mint>,
+    /// The next token's sequence, as the tender may know it.
+    minted: Arc<AtomicU64>,
+    /// How busy the backend was in each shot.
+    busy: RefCell<Vec<f64>>,
 }
 
 impl<'a> Bench<'a> {
-    pub(crate) fn new(backend: &'a Side, work: &'a Path, span: Duration) -> Self {
+    pub(crate) fn new(
+        backend: &'a Side,
+        cgroup: &'a Cgroup,
+        span: Duration,
+    ) -> Self {
+        let minted = Arc::new(AtomicU64::new(1));
         Self {
             backend,
-            work,
+            cgroup,
             span,
-            key: TokenKey::new(*b"bench-bench-benc"),
-            next: Cell::new(1),
+            mint: RefCell::new(Mint {
+                key: TokenKey::new(*b"bench-bench-benc"),
+                proxy: PROXY,
+                next: Arc::clone(&minted),
+            }),
+            minted,
+            busy: RefCell::default(),
         }
     }
 
     fn load(&self) -> Result<Sensor> {
         Ok(Sensor::load(&Config {
-            key: self.key.clone(),
+            key: self.mint.borrow().key.clone(),
             proxy: PROXY,
             mode: Mode::Enforce,
             fallback_mode: Mode::Enforce,
@@ -56,26 +69,25 @@ impl<'a> Bench<'a> {
                 ports: vec![self.backend.port],
             }],
             policy: Policy::default(),
+            cgroup: Some(self.cgroup.path().into()),
         })?)
     }
 
     /// One shot whose every request is tagged with a token of its own; `sensor` is tended.
     fn shot(&self, sensor: Option<&mut Sensor>, target: &str) -> Result<Shot> {
-        let first = self.next.get();
-        self.next.set(first + TOKENS);
-        let path = self.work.join("tokens");
-        let mut text = Vec::with_capacity(TOKENS as usize * 33);
-        for sequence in first..first + TOKENS {
-            text.extend(Token::mint(&self.key, PROXY, Sequence(sequence)).to_hex());
-            text.push(b'\n');
-        }
-        std::fs::write(&path, text)?;
-        let fire = || fire_tagged(self.backend.port, self.span, self.work, &path, target);
-        let Some(sensor) = sensor else { return fire() };
-        let done = AtomicBool::new(false);
+        let mut mint = self.mint.borrow_mut();
+        let fire = |mint: &mut Mint| {
+            let shot = fire(self.backend, self.span, mint, target)?;
+            self.busy.borrow_mut().push(shot.busy);
+            Ok(shot.shot)
+        };
+        let Some(sensor) = sensor else {
+            return fire(&mut mint);
+        };
+        let (minted, done) = (&*self.minted, AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let tender = scope.spawn(|| tend(sensor, &done));
-            let shot = fire();
+            let tender = scope.spawn(|| tend(sensor, minted, &done));
+            let shot = fire(&mut mint);
             done.store(true, Ordering::Release);
             tender
                 .join()
@@ -99,14 +111,21 @@ impl<'a> Bench<'a> {
         )
     }
 
+    /// Median share of the time that the backend was at work: near 1, it was what limited.
+    pub(crate) fn backend_busy(&self) -> f64 {
+        let mut busy = self.busy.borrow().clone();
+        busy.sort_by(f64::total_cmp);
+        rounded(median(&busy))
+    }
+
     /// Kernel time per request of the programs, from BPF run-time statistics, an empty program's
-    /// cost taken off. The programs also run for the load generator's end of each connection,
-    /// on the same host; their time there is in the figure.
+    /// cost taken off. The socket programs run on the backend's sockets alone, as they would with the
+    /// other end on another host; `bind` runs for the load generator's reads too.
     pub(crate) fn time_per_request(&self) -> Result<Value> {
         let mut figures = Vec::new();
         for (name, length) in [("line of 200 bytes", 186), ("line of 8 KB", 8178)] {
             let mut sensor = self.load()?;
-            let null = Null::attach()?;
+            let null = Null::attach(Some(self.cgroup.path()))?;
             let _counting = statistics::count_run_time()?;
             let target = format!("/{}", "q".repeat(length));
             self.shot(Some(&mut sensor), &target)?;
@@ -164,13 +183,24 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn tend(sensor: &mut Sensor, done: &AtomicBool) -> Result<()> {
+/// What the correlator's thread asks of the sensor while requests go by.
+fn tend(sensor: &mut Sensor, minted: &AtomicU64, done: &AtomicBool) -> Result<()> {
     let mut events = Vec::new();
+    let mut expected = minted.load(Ordering::Acquire);
     while !done.load(Ordering::Acquire) {
         events.clear();
         sensor
             .next_events(Duration::from_millis(10), &mut events)
             .context("events")?;
+        for sequence in expected..minted.load(Ordering::Acquire) {
+            sensor.expect(Sequence(sequence));
+            // As many are in flight as there are connections.
+            if let Some(over) = sequence.checked_sub(CONNECTIONS as u64) {
+                sensor.ended(Sequence(over), Moment::now());
+            }
+            expected = sequence + 1;
+        }
+        sensor.add_reads(&mut events);
     }
     Ok(())
 }

@@ -27,38 +27,10 @@ done = function(summary, latency, requests)
 end
 "#;
 
-/// Each request carries the next line of a file of tokens.
-const TAGGED: &str = r#"
-local tokens, next_token = {}, 0
-for line in io.lines("TOKENS") do tokens[#tokens + 1] = line end
-request = function()
-  next_token = next_token % #tokens + 1
-  return "GET PATH HTTP/1.1\r\nx-clew-token: " .. tokens[next_token] ..
-    "\r\nHost: bench\r\nUser-Agent: wrk\r\nAccept: */*\r\n\r\n"
-end
-"#;
-
 /// Fires at `port` for `span`, from core 0.
 pub(crate) fn fire(port: u16, span: Duration, work: &Path) -> Result<Shot> {
-    shoot(port, span, work, REPORT)
-}
-
-/// The same with a token from `tokens` in each request.
-pub(crate) fn fire_tagged(
-    port: u16,
-    span: Duration,
-    work: &Path,
-    tokens: &Path,
-    target: &str,
-) -> Result<Shot> {
-    let tokens = tokens.to_str().context("path is not UTF-8")?;
-    let script = TAGGED.replace("TOKENS", tokens).replace("PATH", target);
-    shoot(port, span, work, &(script + REPORT))
-}
-
-fn shoot(port: u16, span: Duration, work: &Path, script: &str) -> Result<Shot> {
     let path = work.join("shot.lua");
-    std::fs::write(&path, script)?;
+    std::fs::write(&path, REPORT)?;
     let done = Command::new("taskset")
         .args(["-c", "0", "wrk", "-t1", &format!("-c{CONNECTIONS}")])
         .arg(format!("-d{}ms", span.as_millis()).replace("000ms", "s"))

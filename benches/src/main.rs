@@ -6,6 +6,7 @@ mod kernel;
 mod load;
 mod pairs;
 mod side;
+mod tagged;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::kernel::Bench;
 use crate::load::{Shot, fire};
 use crate::pairs::{Comparison, compare};
-use crate::side::{Proxy, Side};
+use crate::side::{Cgroup, Proxy, Side};
 
 /// Interleaved comparisons, each with its 95% interval, beside an A/A control.
 ///
@@ -33,6 +34,19 @@ struct Cli {
     /// Where clew and plain-pingora are
     #[arg(long, default_value = "target/release")]
     binaries: PathBuf,
+    /// Measure this part alone, and write no figures
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The proxies, side by side
+    Proxy,
+    /// What the sensor costs
+    Sensor,
+    /// Kernel time of its programs
+    Kernel,
 }
 
 fn main() -> Result<()> {
@@ -41,19 +55,32 @@ fn main() -> Result<()> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(work.path(), mode)?;
     let span = Duration::from_secs(cli.seconds);
-    let comparisons = proxies(&cli, work.path(), span)?;
-    let control = comparisons[0].ratio;
-
-    let backend = Side::backend(1, work.path())?;
-    let bench = Bench::new(&backend, work.path(), span);
-    let sensor = [bench.backend_cost(cli.pairs)?, bench.bystander(cli.pairs)?];
-    let kernel = bench.time_per_request()?;
-    let all: Vec<_> = comparisons.iter().chain(&sensor).collect();
-    report(&all, control, &kernel)
+    let mut all = Vec::new();
+    if matches!(cli.only, None | Some(Part::Proxy)) {
+        all.extend(proxies(&cli, work.path(), span)?);
+    }
+    let mut kernel = Value::Null;
+    if cli.only != Some(Part::Proxy) {
+        let cgroup = Cgroup::new()?;
+        let backend = Side::backend(1, work.path(), Some(&cgroup))?;
+        let bench = Bench::new(&backend, &cgroup, span);
+        if cli.only != Some(Part::Kernel) {
+            all.push(bench.backend_cost(cli.pairs)?);
+            let busy = bench.backend_busy();
+            println!("backend busy in those shots: {busy}");
+            all.push(bench.bystander(cli.pairs)?);
+        }
+        kernel = bench.time_per_request()?;
+    }
+    print(&all, &kernel);
+    if cli.only.is_none() {
+        write(&all, &kernel)?;
+    }
+    Ok(())
 }
 
 fn proxies(cli: &Cli, work: &Path, span: Duration) -> Result<Vec<Comparison>> {
-    let backend = Side::backend(0, work)?;
+    let backend = Side::backend(0, work, None)?;
     let start = |proxy| Side::proxy(proxy, backend.port, &cli.binaries, work);
     let plain = start(Proxy::Plain)?;
     let against_plain = |side: &Side| fire(side.port, span, work);
@@ -99,13 +126,19 @@ fn proxies(cli: &Cli, work: &Path, span: Duration) -> Result<Vec<Comparison>> {
     Ok(all)
 }
 
-fn report(all: &[&Comparison], control: f64, kernel: &Value) -> Result<()> {
+fn write(all: &[Comparison], kernel: &Value) -> Result<()> {
+    let control = all.first().map_or(f64::NAN, |it| it.ratio);
     let figures = json!({
         "pairs": all.iter().map(|it| it.json(control)).collect::<Vec<_>>(),
         "kernel_time_per_request": kernel,
     });
     std::fs::create_dir_all("target/figures")?;
     std::fs::write("target/figures/bench.json", format!("{figures:#}\n"))?;
+    println!("\nfigures: target/figures/bench.json");
+    Ok(())
+}
+
+fn print(all: &[Comparison], kernel: &Value) {
     println!(
         "{:42} {:>7} {:>15} {:>6}  {:>19}",
         "", "ratio", "95%", "goal", "requests/s"
@@ -126,6 +159,4 @@ fn report(all: &[&Comparison], control: f64, kernel: &Value) -> Result<()> {
         );
     }
     println!("\nkernel time per request: {kernel:#}");
-    println!("\nfigures: target/figures/bench.json");
-    Ok(())
 }

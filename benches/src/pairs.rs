@@ -96,7 +96,8 @@ fn typical(shots: &[Shot]) -> Shot {
     }
 }
 
-fn median(sorted: &[f64]) -> f64 {
+/// The middle of sorted values.
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     match sorted.len() {
         0 => f64::NAN,
         n if n % 2 == 1 => sorted[n / 2],

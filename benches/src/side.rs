@@ -54,13 +54,19 @@ impl Side {
         Self::start(command, port)
     }
 
-    /// nginx answering a small body by itself, on `core`.
-    pub(crate) fn backend(core: u8, work: &Path) -> Result<Self> {
+    /// nginx answering a small body by itself, on `core`; in `cgroup` if there is one.
+    pub(crate) fn backend(core: u8, work: &Path, cgroup: Option<&Cgroup>) -> Result<Self> {
         let port = free_port()?;
-        Self::start(
-            nginx(core, port, "return 200 \"hello, world\\n\";", work)?,
-            port,
-        )
+        let mut command = nginx(core, port, "return 200 \"hello, world\\n\";", work)?;
+        if let Some(cgroup) = cgroup {
+            command = cgroup.enter(&command);
+        }
+        Self::start(command, port)
+    }
+
+    /// How long it has been at work on its core.
+    pub(crate) fn busy(&self) -> Result<Duration> {
+        crate::tagged::time_at_work(self.child.id())
     }
 
     fn start(mut command: Command, port: u16) -> Result<Self> {
@@ -91,6 +97,46 @@ impl Drop for Side {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A cgroup2 of its own, so that one end of a loopback connection can be watched without the
+/// other; removed on drop.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    pub(crate) fn new() -> Result<Self> {
+        let mount = clew_sensor::cgroup2_mount().context("no cgroup2 hierarchy is mounted")?;
+        let path = mount.join(format!("clew-bench-{}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `command`, started inside.
+    fn enter(&self, command: &Command) -> Command {
+        let mut inside = Command::new("sh");
+        inside
+            .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""])
+            .arg(&self.0)
+            .arg(command.get_program())
+            .args(command.get_args());
+        inside
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Its last process may still be on its way out.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

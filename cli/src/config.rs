@@ -41,6 +41,7 @@ pub(crate) struct SensorConfiguration {
     pub(crate) redact_environment: bool,
     pub(crate) policy: Policy,
     pub(crate) profile: PathBuf,
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// What the command line says; it wins over the file.
@@ -238,6 +239,7 @@ fn sensor(
         redact_environment: table.redact_environment,
         policy,
         profile,
+        cgroup: table.cgroup.clone(),
     })
 }
 

@@ -91,6 +91,7 @@ pub(crate) struct Sensor {
     pub(crate) redact_environment: bool,
     pub(crate) trampolines: Vec<PathBuf>,
     pub(crate) profile: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 impl Default for Sensor {
@@ -105,6 +106,7 @@ impl Default for Sensor {
             redact_environment: true,
             trampolines: Vec::new(),
             profile: None,
+            cgroup: None,
         }
     }
 }

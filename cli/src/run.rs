@@ -112,6 +112,7 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         hold_limit: settings.hold_limit,
         services: services.collect(),
         policy: settings.policy.clone(),
+        cgroup: settings.cgroup.clone(),
     });
     let sensor = sensor.map_err(|error| {
         let hint = match &error {

@@ -65,13 +65,13 @@ impl Tender {
         while !stop.load(Ordering::Acquire) {
             events.clear();
             // Events first, then records: a request's record is sent before its first byte, so
-            // whatever an event is about is in the queue by the time the event can be read.
+            // whatever an event is about is in the queue by the time the event can be read. Who
+            // has read what comes last: all that was read before an event can be found by then.
             let waiting = self.correlator.is_waiting();
             let span = if waiting { SOON } else { LOOK };
             self.sensor.next_events(span, &mut events)?;
-            while let Ok(record) = self.records.try_recv() {
-                self.correlator.handle(Input::Proxy(record), &mut actions);
-            }
+            self.take_records(&mut actions);
+            self.sensor.add_reads(&mut events);
             for event in events.drain(..) {
                 self.learn(&event);
                 self.correlator.handle(Input::Kernel(event), &mut actions);
@@ -88,6 +88,18 @@ impl Tender {
         }
         self.finish();
         Ok(())
+    }
+
+    /// Hands on what the proxy says; the sensor looks out for the requests it sends.
+    fn take_records(&mut self, actions: &mut Vec<Action>) {
+        while let Ok(record) = self.records.try_recv() {
+            match &record {
+                ProxyRecord::Started(started) => self.sensor.expect(started.sequence),
+                ProxyRecord::Ended(ended) => self.sensor.ended(ended.sequence, ended.at),
+                ProxyRecord::Input { .. } => {}
+            }
+            self.correlator.handle(Input::Proxy(record), actions);
+        }
     }
 
     /// Carries out what the correlator asks for, in its order.

@@ -2,17 +2,16 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::RECENT;
-use clew_sensor_abi::record::{Bound, KIND_BOUND, STRENGTH_READER, TaskContext};
+use clew_sensor_abi::record::{STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::kernel::{Task, executable, leader, member, process_key};
-use crate::maps::{
-    MARKS, SLOT_ANSWERED, SLOT_SUPERSEDED, count, offset, slot_of, socket_context, task_context,
-};
-use crate::report::{header, report_frequent};
+use crate::maps::{count, entry_of, exchange, mark_of, offset, socket_context, task_context};
+use crate::report::now;
 use crate::socket::{QUEUE, SocketContext};
 use crate::task::current;
 
@@ -34,15 +33,21 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
     if socket.tagged == 0 {
         return 0;
     }
-    // SAFETY: only TCP sockets have been tagged, so `sk` is the start of a tcp_sock.
-    let copied: u32 = unsafe { crate::kernel::probe(sk, offset!(tcp_sock_copied_seq)) };
+    // SAFETY: the tracepoint's own socket; the helper checks its type.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
+    if tcp.is_null() {
+        return 0;
+    }
+    // SAFETY: a tcp_sock the verifier knows.
+    let copied: u32 = unsafe { member(tcp.cast(), offset!(tcp_sock_copied_seq)) };
+    let first = socket.tail;
     let read = take_read(socket, copied);
     let task = current();
     if read == 0 {
         carry_on(task, socket);
     } else {
         // SAFETY: the running task.
-        unsafe { start(task, socket, read) };
+        unsafe { start(task, socket, first, read) };
     }
     0
 }
@@ -85,30 +90,39 @@ fn carry_on(task: Task, socket: &SocketContext) {
         let Some(process) = task_context(leader(task), true) else {
             return;
         };
-        let copy = *process;
+        let (backend, executable) = (process.backend, process.executable);
         if let Some(own) = task_context(task, true) {
-            adopt(own, &copy, socket);
-            own.tid = member(task, offset!(task_pid));
+            (own.backend, own.executable) = (backend, executable);
+            adopt(own, socket, member(task, offset!(task_pid)));
         }
     }
 }
 
+/// The thread works for the socket's request; what it worked for before.
 #[inline(always)]
-fn adopt(own: &mut TaskContext, process: &TaskContext, socket: &SocketContext) {
-    own.sequence = socket.current;
-    own.backend = process.backend;
-    own.executable = process.executable;
+fn adopt(own: &mut TaskContext, socket: &SocketContext, tid: u32) -> u64 {
     own.service = socket.service;
     own.strength = STRENGTH_READER;
+    own.tid = tid;
+    core::mem::replace(&mut own.sequence, socket.current)
 }
 
-/// A task has read the heads of `read` requests, the last of which is the socket's current.
+/// Who has read, and when.
+struct Reading {
+    at: u64,
+    tid: u32,
+    same_read: u8,
+    previous_unanswered: bool,
+}
+
+/// A task has read the heads of `read` requests, queued from `first` on; the last of them is the
+/// socket's current one.
 ///
 /// # Safety
 ///
 /// `task` is the running task.
 #[inline(always)]
-unsafe fn start(task: Task, socket: &mut SocketContext, read: u32) {
+unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
     // SAFETY: as the caller says; the leader is reached through it.
     unsafe {
         let leader = leader(task);
@@ -124,43 +138,58 @@ unsafe fn start(task: Task, socket: &mut SocketContext, read: u32) {
             process.executable = executable(task).0;
             process.service = socket.service;
         }
-        process.recent[process.reads as usize % RECENT] = socket.current;
-        process.reads = process.reads.wrapping_add(1);
-        let copy = *process;
-        let Some(own) = task_context(task, true) else {
-            count(Counter::NoStorage);
-            return;
-        };
-        let unanswered = supersede(own.sequence);
         let tid = member(task, offset!(task_pid));
-        adopt(own, &copy, socket);
-        own.tid = tid;
-        if unanswered || read > 1 {
-            // The leader may be the task itself; look it up again rather than alias it.
-            if let Some(process) = task_context(leader, false) {
-                process.overlaps = process.overlaps.wrapping_add(1);
-            }
-        }
+        // Most processes that answer have one thread, which is its own leader.
+        let previous = if leader == task {
+            adopt(process, socket, tid)
+        } else {
+            let Some(own) = task_context(task, true) else {
+                count(Counter::NoStorage);
+                return;
+            };
+            (own.backend, own.executable) = (process.backend, process.executable);
+            adopt(own, socket, tid)
+        };
         let overflowed = core::mem::take(&mut socket.overflowed) != 0;
-        report_frequent(
-            Bound {
-                header: header(KIND_BOUND, tid),
-                sequence: socket.current,
-                process: copy.backend,
-                executable: copy.executable,
-                same_read: if overflowed { 255 } else { (read - 1) as u8 },
-                previous_unanswered: unanswered.into(),
-                pad: [0; 6],
-            },
-            Counter::LostBound,
-        );
+        let reading = Reading {
+            at: now(),
+            tid,
+            same_read: if overflowed { 255 } else { (read - 1) as u8 },
+            previous_unanswered: supersede(previous),
+        };
+        if reading.previous_unanswered || read > 1 {
+            process.overlaps = process.overlaps.wrapping_add(1);
+        }
+        let mut nth = 0;
+        while nth < QUEUE as u32 {
+            if nth == read {
+                break;
+            }
+            let arrival = socket.queue[first.wrapping_add(nth) as usize % QUEUE];
+            enter(arrival.sequence, process, &reading);
+            nth += 1;
+        }
     }
 }
 
+/// Enters the reading of `sequence` into its process's memory and into the ledger.
 #[inline(always)]
-fn is_marked(sequence: u64) -> bool {
-    // SAFETY: presence alone is read.
-    unsafe { MARKS.get(sequence) }.is_some()
+fn enter(sequence: u64, process: &mut TaskContext, reading: &Reading) {
+    process.recent[process.reads as usize % RECENT] = sequence;
+    process.reads = process.reads.wrapping_add(1);
+    let Some(entry) = entry_of(sequence) else {
+        return;
+    };
+    entry.at = reading.at;
+    entry.start = process.backend.start;
+    entry.tgid = process.backend.tgid;
+    entry.tid = reading.tid;
+    entry.executable = process.executable;
+    entry.flags.same_read = reading.same_read;
+    entry.flags.previous_unanswered = reading.previous_unanswered.into();
+    let before = entry.bound;
+    // SAFETY: a member of an array element. The exchange orders: whoever sees it sees the rest.
+    unsafe { exchange(&raw mut entry.bound, before, sequence) };
 }
 
 /// Notes that the thread of `sequence` has gone on to another request; whether not one byte of
@@ -170,11 +199,11 @@ fn supersede(sequence: u64) -> bool {
     if sequence == 0 {
         return false;
     }
-    match slot_of(sequence) {
-        Some(slot) => {
-            slot.flags |= SLOT_SUPERSEDED;
+    match entry_of(sequence) {
+        Some(entry) => {
+            entry.flags.superseded = 1;
             // What is held or condemned cannot have been answered.
-            slot.flags & SLOT_ANSWERED == 0 && !is_marked(sequence)
+            entry.flags.answered == 0 && mark_of(sequence).is_none()
         }
         None => false,
     }

@@ -6,7 +6,7 @@ use clew_sensor_abi::policy::{MARK_HELD, Mark};
 use clew_sensor_abi::record::{HELD, STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::{Counter, Settings};
 
-use crate::maps::{MARKS, count};
+use crate::maps::{MARKS, announce_mark, count};
 use crate::report::now;
 
 /// Holds the responses of the requests an event could belong to, until a verdict.
@@ -52,6 +52,7 @@ fn put_on_hold(sequence: u64, until: u64) {
         state: MARK_HELD,
         pad: 0,
     };
+    announce_mark(sequence);
     // What is condemned stays condemned; what is held keeps its time.
     if MARKS.insert(sequence, mark, u64::from(BPF_NOEXIST)) == Err(-28) {
         count(Counter::MarksFull);

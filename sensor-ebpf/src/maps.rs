@@ -1,20 +1,24 @@
 //! Maps, and the two storage types aya-ebpf does not have in the width needed here.
 
 use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{
-    BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
+    BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
     bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
 };
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
-use clew_sensor_abi::policy::{ExecKey, MARKS as MARKS_CAPACITY, Mark, Service};
+use clew_sensor_abi::policy::{
+    ExecKey, MARKS as MARKS_CAPACITY, Mark, NEWEST_BY_LOADER, NEWEST_BY_PROGRAMS, Service,
+};
+use clew_sensor_abi::FileKey;
+use clew_sensor_abi::ledger::{ENTRIES, Entry};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
-use clew_sensor_abi::{FileKey, REPLAY_SLOTS};
 
 use crate::socket::SocketContext;
 
@@ -40,13 +44,18 @@ pub fn read_offset(member: *const u32) -> usize {
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
 
-/// Sequence and flags of the last request accepted in each slot: replay window and learning.
+/// Replay window, and what became of each request; the loader maps it.
 #[btf_map]
-pub static SLOTS: Array<Slot, REPLAY_SLOTS> = Array::new();
+pub static LEDGER: Array<Entry, ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// What may not leave, by sequence. Entries come and go with verdicts, never with traffic.
 #[btf_map]
 pub static MARKS: HashMap<u64, Mark, { MARKS_CAPACITY as usize }> = HashMap::new();
+
+/// Sequence of the newest request ever marked, by the programs and by the loader. Traffic that is
+/// newer than all marks, which is nearly all traffic, need not look into [`MARKS`].
+#[btf_map]
+static NEWEST_MARK: Array<u64, 2> = Array::new();
 
 /// Services by entry port (host order).
 #[btf_map]
@@ -85,6 +94,10 @@ pub struct Scratch {
     /// value a stack slot takes through the loop, and gives up; what a map holds is unknown to
     /// it, so the loop looks the same each time round.
     pub at: u32,
+    /// Payload offset of the window's first byte.
+    pub base: u32,
+    /// Bytes in the window.
+    pub loaded: u32,
     /// Bytes to load next. On its way through here the compiler loses what it knows of it, and
     /// leaves the bounds check that the verifier wants to see.
     pub len: u32,
@@ -92,12 +105,12 @@ pub struct Scratch {
 
 const BPF_F_NO_PREALLOC_USIZE: usize = BPF_F_NO_PREALLOC as usize;
 
-/// 8 MiB: 600 program starts with everything, or 130,000 reads, between two looks at it.
+/// 8 MiB: 600 program starts with everything between two looks at it.
 pub const RING_BYTES: usize = 8 << 20;
 
-/// Words in a window: 128 bytes that are searched, 56 that a token line may reach into, and
-/// one word that the search reads ahead.
-pub const WINDOW_WORDS: usize = 24;
+/// Words in a window: 512 bytes in which a step of 128 may start, and 64 more that a token line
+/// may reach into or the search reads ahead.
+pub const WINDOW_WORDS: usize = (512 + 128 + 64) / 8;
 
 /// Key of `CONNECT_ALLOW` behind its prefix length; see `clew_sensor_abi::policy::ConnectKey`.
 #[repr(C)]
@@ -109,29 +122,56 @@ pub struct ConnectData {
     pub address: [u8; 16],
 }
 
-/// One slot of [`SLOTS`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Slot {
-    pub sequence: u64,
-    /// [`SLOT_ANSWERED`] and friends.
-    pub flags: u64,
+/// The ledger's entry of `sequence`, if no later request has taken it.
+#[inline(always)]
+pub fn entry_of(sequence: u64) -> Option<&'static mut Entry> {
+    let entry = LEDGER.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1))?;
+    // SAFETY: array elements live as long as the map; members are written one by one.
+    let entry = unsafe { &mut *entry };
+    (entry.sequence == sequence).then_some(entry)
 }
 
-/// A byte of the response has left.
-pub const SLOT_ANSWERED: u64 = 1;
-/// The thread that read it has read another request since.
-pub const SLOT_SUPERSEDED: u64 = 2;
-/// An `Interleaved` record was written.
-pub const SLOT_REPORTED: u64 = 4;
-
-/// The slot of `sequence`, if it has not been taken by a later request.
+/// The mark of `sequence`, if it has one.
 #[inline(always)]
-pub fn slot_of(sequence: u64) -> Option<&'static mut Slot> {
-    let slot = SLOTS.get_ptr_mut(sequence as u32 & (REPLAY_SLOTS as u32 - 1))?;
-    // SAFETY: array elements live as long as the map; flags are hints that may be lost to a race.
-    let slot = unsafe { &mut *slot };
-    (slot.sequence == sequence).then_some(slot)
+pub fn mark_of(sequence: u64) -> Option<&'static Mark> {
+    // SAFETY: elements of an array map, each read once.
+    let newest = |index| unsafe { NEWEST_MARK.get_ptr(index).map(|it| it.read_volatile()) };
+    if newest(NEWEST_BY_PROGRAMS)? < sequence && newest(NEWEST_BY_LOADER)? < sequence {
+        return None;
+    }
+    // SAFETY: fields are read once each; an entry that goes meanwhile was a verdict's doing.
+    unsafe { MARKS.get(sequence) }
+}
+
+/// Says that `sequence` is about to be marked.
+#[inline(always)]
+pub fn announce_mark(sequence: u64) {
+    let Some(newest) = NEWEST_MARK.get_ptr_mut(NEWEST_BY_PROGRAMS) else {
+        return;
+    };
+    let mut tries = 0;
+    while tries < 4 {
+        // SAFETY: an element of an array map.
+        let seen = unsafe { newest.read_volatile() };
+        // SAFETY: as above; other CPUs exchange too.
+        if seen >= sequence || unsafe { exchange(newest, seen, sequence) } {
+            return;
+        }
+        tries += 1;
+    }
+    // SAFETY: as above. From now on every response looks into MARKS.
+    unsafe { newest.write_volatile(u64::MAX) };
+}
+
+/// Compares and exchanges; whether it was `old`. (`core::sync::atomic` has none on this target.)
+///
+/// # Safety
+///
+/// `at` may be read and written.
+#[inline(always)]
+pub unsafe fn exchange(at: *mut u64, old: u64, new: u64) -> bool {
+    // SAFETY: the caller's word.
+    unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(at, old, new).1 }
 }
 
 #[inline(always)]

@@ -1,17 +1,13 @@
 //! Mute: what a condemned request answers does not leave; what a held one answers waits.
 
-use aya_ebpf::helpers::generated::bpf_sk_fullsock;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::policy::MARK_CONDEMNED;
-use clew_sensor_abi::record::{Interleaved, KIND_INTERLEAVED};
 use clew_sensor_abi::settings::Counter;
 
-use crate::maps::{
-    MARKS, SLOT_ANSWERED, SLOT_REPORTED, SLOT_SUPERSEDED, count, slot_of, socket_context,
-};
+use crate::maps::{count, entry_of, mark_of, socket_context};
 use crate::packet::Segment;
-use crate::report::{header, now, report_frequent};
+use crate::report::now;
 use crate::socket::SocketContext;
 
 const PASS: i32 = 1;
@@ -32,10 +28,6 @@ fn judge(ctx: &SkBuffContext, segment: Segment) -> i32 {
     // SAFETY: the context's own socket, checked for null.
     let socket = unsafe {
         let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return PASS;
-        }
-        let sk = bpf_sk_fullsock(sk);
         if sk.is_null() {
             return PASS;
         }
@@ -72,31 +64,24 @@ fn is_new(socket: &mut SocketContext, segment: Segment) -> bool {
 
 #[inline(always)]
 fn is_muted(sequence: u64) -> bool {
-    // SAFETY: fields are read once each; an entry that goes meanwhile was a verdict's doing.
-    match unsafe { MARKS.get(sequence) } {
+    match mark_of(sequence) {
         Some(mark) => mark.state == MARK_CONDEMNED || now() < mark.until,
         None => false,
     }
 }
 
-/// Learns from the order of reads and answers whether a thread does one request at a time.
+/// Notes in the ledger that an answer leaves, and whether it is late: its thread has read another
+/// request since.
 #[inline(always)]
 fn note_answer(sequence: u64) {
-    let Some(slot) = slot_of(sequence) else {
+    let Some(entry) = entry_of(sequence) else {
         return;
     };
-    let flags = slot.flags;
-    if flags & SLOT_ANSWERED == 0 {
-        slot.flags = flags | SLOT_ANSWERED;
+    // What is set stays: a response of many segments writes once.
+    if entry.flags.answered == 0 {
+        entry.flags.answered = 1;
     }
-    if flags & SLOT_SUPERSEDED != 0 && flags & SLOT_REPORTED == 0 {
-        slot.flags = flags | SLOT_ANSWERED | SLOT_REPORTED;
-        report_frequent(
-            Interleaved {
-                header: header(KIND_INTERLEAVED, 0),
-                sequence,
-            },
-            Counter::LostInterleaved,
-        );
+    if entry.flags.superseded != 0 && entry.flags.interleaved == 0 {
+        entry.flags.interleaved = 1;
     }
 }

@@ -4,9 +4,8 @@ use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEU
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_ringbuf_query};
 use clew_sensor_abi::ABI_VERSION;
 use clew_sensor_abi::record::Header;
-use clew_sensor_abi::settings::Counter;
 
-use crate::maps::{EVENTS, RING_BYTES, count};
+use crate::maps::{EVENTS, RING_BYTES};
 
 /// Whether the loader is woken at once.
 pub enum Urgency {
@@ -50,16 +49,4 @@ pub fn has_room() -> bool {
     // SAFETY: a ring buffer map and a valid query.
     let filled = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
     filled <= (RING_BYTES as u64 / 4) * 3
-}
-
-/// Writes a frequent record if there is room.
-#[inline(always)]
-pub fn report_frequent<T: 'static + Copy>(record: T, lost: Counter) {
-    if !has_room()
-        || EVENTS
-            .output_untyped::<T>(record, Urgency::Later.flags())
-            .is_err()
-    {
-        count(lost);
-    }
 }

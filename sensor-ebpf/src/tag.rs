@@ -10,7 +10,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::cty::c_long;
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_sk_fullsock, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::TOKEN_LINE;
@@ -23,8 +23,12 @@ use crate::token::{LINE_BYTES, Match, compare, redeem};
 
 /// Bytes searched per step.
 const STEP: u32 = 128;
-/// Bytes loaded per step: a token line may start at the last one searched.
-const LOAD: u32 = STEP + 56;
+/// Bytes a step wants to see: a token line may start at the last one searched.
+const SEEN: u32 = STEP + 56;
+/// Bytes of a window in which a step may start.
+const STARTS: u32 = 512;
+/// Bytes loaded at once: as many as keep what a step sees inside.
+const LOAD: u32 = STARTS + 56;
 /// Most steps per segment: one per [`STEP`] bytes of 64 KiB, and as many again for candidates.
 const STEPS: u32 = 1024;
 
@@ -44,24 +48,17 @@ pub fn tag(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
-    // SAFETY: the context's own socket, checked for null; the verifier knows it as a full
-    // socket afterwards.
-    let sk = unsafe {
-        let sk = (*ctx.skb.skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return PASS;
-        }
-        bpf_sk_fullsock(sk)
-    };
+    // SAFETY: the context's own socket.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return PASS;
     }
-    // SAFETY: a full socket.
+    // SAFETY: a socket; what is not a full one has no storage.
     let known = unsafe { socket_context(sk.cast(), false) };
     let socket = match known {
         Some(socket) if socket.tagged != 0 || socket.in_line != 0 => socket,
         known => {
-            // SAFETY: a full socket's state may be read.
+            // SAFETY: a socket's state may be read.
             if !starts_like_a_request(ctx, segment) || unsafe { (*sk).state } == LISTEN {
                 return PASS;
             }
@@ -117,6 +114,7 @@ fn search(ctx: &SkBuffContext, socket: &mut SocketContext, segment: Segment, ski
         segment,
     };
     search.move_to(skip);
+    search.hold_window(0, 0);
     if search.socket().carried > 0 {
         search.finish_carried();
     }
@@ -173,6 +171,37 @@ impl Search {
         let failed =
             unsafe { bpf_skb_load_bytes(self.skb, self.segment.offset + at, to.cast(), len) };
         if failed == 0 { len } else { 0 }
+    }
+
+    /// Has the window hold what a step at payload offset `at` wants to see; where in the window
+    /// that is, and how many bytes are there.
+    #[inline(always)]
+    fn look_at(&mut self, at: u32) -> (u32, u32) {
+        // SAFETY: this CPU's own element, members through the map as `at` is.
+        let (base, loaded) = unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*self.scratch).base),
+                core::ptr::read_volatile(&raw const (*self.scratch).loaded),
+            )
+        };
+        let start = at.wrapping_sub(base);
+        let reaches_end = base.wrapping_add(loaded) >= self.segment.len;
+        if start < STARTS && start < loaded && (start + SEEN <= loaded || reaches_end) {
+            return (start, loaded - start);
+        }
+        let loaded = self.load(at, self.window(), LOAD);
+        self.hold_window(at, loaded);
+        (0, loaded)
+    }
+
+    /// Notes what the window holds.
+    #[inline(always)]
+    fn hold_window(&mut self, base: u32, loaded: u32) {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*self.scratch).base, base);
+            core::ptr::write_volatile(&raw mut (*self.scratch).loaded, loaded);
+        }
     }
 
     /// Completes a token line that an earlier segment began.
@@ -260,18 +289,19 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
     if at >= search.segment.len || (any && search.socket().in_line == 0) {
         return STOP;
     }
-    let window = search.window();
-    let loaded = search.load(at, window, LOAD);
-    if loaded == 0 {
+    let (start, seen) = search.look_at(at);
+    if seen == 0 {
         return STOP;
     }
-    let Some(found) = line_feed(window, loaded, any) else {
+    // SAFETY: start < STARTS, so what a step reads from there lies inside the window.
+    let window = unsafe { search.window().add((start & (STARTS - 1)) as usize) };
+    let Some(found) = line_feed(window, seen, any) else {
         search.move_to(at + STEP);
         return CONTINUE;
     };
     // SAFETY: found < STEP, so a token line from there lies inside the window.
     let line = unsafe { window.add(found as usize & (STEP as usize - 1)) };
-    let have = loaded.wrapping_sub(found);
+    let have = seen.wrapping_sub(found);
     // SAFETY: as above.
     match unsafe { compare(line, have) } {
         Match::Whole => {
@@ -279,7 +309,7 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
             search.move_to(end);
             search.accept(line, end);
         }
-        // Only at the segment's end can bytes be missing: a step loads a whole line ahead.
+        // Only at the segment's end can bytes be missing: a step sees a whole line ahead.
         Match::Partial => {
             search.carry(line, have);
             return STOP;
@@ -293,45 +323,44 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
     CONTINUE
 }
 
-/// Index, below [`STEP`], of the first line feed that is the last byte loaded, or that an `x` or
+/// Index, below [`STEP`], of the first line feed that is the last byte seen, or that an `x` or
 /// `X` follows; with `any`, of the first line feed.
 ///
 /// Eight bytes at a time and without a branch per byte, which is also what lets the verifier
-/// follow: with eight branches a word it gives up.
+/// follow: with eight branches a word it gives up. Now and then it finds a byte that only looks
+/// like it, above a real one in the same word; the caller compares.
 #[inline(always)]
-fn line_feed(window: *mut u8, loaded: u32, any: bool) -> Option<u32> {
-    let everything = if any { u64::MAX } else { 0 };
+fn line_feed(window: *mut u8, seen: u32, any: bool) -> Option<u32> {
+    let nothing = if any { 0 } else { u64::MAX };
     let words: *const u64 = window.cast();
-    // SAFETY: the window has WINDOW_WORDS words, STEP / 8 + 1 of which are read. What lies
-    // behind `loaded` is left from earlier and is cut off below.
-    let mut word = unsafe { *words };
+    // SAFETY: STEP / 8 + 1 words lie inside the window, wherever a step starts (the target loads
+    // unaligned words as well as others). What lies behind `seen` is left from earlier and is
+    // cut off below.
+    let mut word = unsafe { core::ptr::read_volatile(words) };
     let mut index = 0;
     while index < STEP / 8 {
-        let next = unsafe { *words.add(index as usize + 1) };
-        let following = word >> 8 | next << 56;
-        let hits = equal(word, b'\n') & (equal(following | ONES * 0x20, b'x') | everything);
+        // SAFETY: as above.
+        let next = unsafe { core::ptr::read_volatile(words.add(index as usize + 1)) };
+        let following = (word >> 8 | next << 56) | (ONES * 0x20);
+        let feed = word ^ (ONES * b'\n' as u64);
+        let x = (following ^ (ONES * b'x' as u64)) & nothing;
+        // Hacker's Delight, 6-1: a zero byte borrows from its own top bit.
+        let hits = feed.wrapping_sub(ONES) & x.wrapping_sub(ONES) & !(feed | x) & TOPS;
         if hits != 0 {
             let at = index * 8 + lowest(hits);
-            return if at < loaded { Some(at) } else { None };
+            return if at < seen { Some(at) } else { None };
         }
         word = next;
         index += 1;
     }
-    let last = loaded.wrapping_sub(1);
+    let last = seen.wrapping_sub(1);
     // SAFETY: below STEP, inside the window.
     let ends_in_feed = last < STEP && unsafe { *window.add(last as usize) } == b'\n';
     ends_in_feed.then_some(last)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
-const LOWS: u64 = ONES * 0x7f;
-
-/// 0x80 in each byte of `word` that is `byte` (Hacker's Delight, 6-1, the exact form).
-#[inline(always)]
-fn equal(word: u64, byte: u8) -> u64 {
-    let v = word ^ (ONES * byte as u64);
-    !(((v & LOWS) + LOWS) | v | LOWS)
-}
+const TOPS: u64 = ONES << 7;
 
 /// Index of the lowest byte marked in `hits`, which is not zero.
 #[inline(always)]

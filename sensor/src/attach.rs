@@ -85,13 +85,12 @@ pub(crate) const STEPS: [Step; 9] = [
 pub(crate) const NULL: &str = "null";
 
 /// Attaches [`NULL`] for as long as `ebpf` lives.
-pub(crate) fn attach_null(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let cgroup = crate::cgroup::root().map_err(LoadError::Cgroup)?;
+pub(crate) fn attach_null(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadError> {
     let attach = |ebpf: &mut Ebpf| match ebpf.program_mut(NULL) {
         Some(Program::CgroupSkb(it)) => {
             it.load()?;
             let mode = CgroupAttachMode::default();
-            it.attach(&cgroup, CgroupSkbAttachType::Ingress, mode)
+            it.attach(cgroup, CgroupSkbAttachType::Ingress, mode)
                 .map(|_| ())
         }
         _ => Err(ProgramError::UnexpectedProgramType),

@@ -15,15 +15,24 @@ const PRIVATE_MOUNT: &str = "/run/clew/cgroup2";
 /// # Errors
 ///
 /// None is mounted and it cannot be mounted here (needs `CAP_SYS_ADMIN`).
-pub(crate) fn root() -> io::Result<File> {
+fn root() -> io::Result<File> {
     match mounted() {
         Some(path) => File::open(path),
         None => mount_private().and_then(File::open),
     }
 }
 
+/// The cgroup at `path`, or the root of the hierarchy.
+///
+/// # Errors
+///
+/// As [`root`]; or nothing is at `path`.
+pub(crate) fn open(path: Option<&Path>) -> io::Result<File> {
+    path.map_or_else(root, File::open)
+}
+
 /// The mount point of cgroup2, if there is one.
-pub(crate) fn mounted() -> Option<PathBuf> {
+pub fn mounted() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
     mount_point(&mounts, "cgroup2")
 }

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clew_protocol::kernel::{
-    Ancestor, Bound, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey,
+    Ancestor, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey,
     Strength, Transport,
 };
 use clew_protocol::{Moment, Sequence};
 use clew_sensor_abi::record::{
     self, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED, DECISION_KILLED, DECISION_OBSERVED,
-    Header, KIND_BOUND, KIND_CONNECT, KIND_EXEC, KIND_INTERLEAVED, STRENGTH_PROCESS,
+    Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS,
     STRENGTH_READER, STRENGTH_THREAD, TaskContext,
 };
 use clew_sensor_abi::{ABI_VERSION, RECENT};
@@ -52,14 +52,6 @@ pub(crate) fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
         return Err(DecodeError::Version(header.version));
     }
     match header.kind {
-        KIND_BOUND => Ok(KernelEvent::Bound(bound(view(bytes)?))),
-        KIND_INTERLEAVED => {
-            let record: record::Interleaved = view(bytes)?;
-            Ok(KernelEvent::Interleaved {
-                sequence: Sequence(record.sequence),
-                at: Moment(header.at),
-            })
-        }
         KIND_EXEC => exec(&view(bytes)?).map(|exec| KernelEvent::Exec(Box::new(exec))),
         KIND_CONNECT => {
             connect(&view(bytes)?).map(|connect| KernelEvent::Connect(Box::new(connect)))
@@ -74,8 +66,6 @@ pub(crate) fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
 /// Records: `repr(C)`, integers only, no implicit padding, valid for every bit pattern.
 trait Record: Copy {}
 impl Record for Header {}
-impl Record for record::Bound {}
-impl Record for record::Interleaved {}
 impl Record for record::Exec {}
 impl Record for record::Connect {}
 
@@ -88,18 +78,6 @@ fn view<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
     // SAFETY: enough bytes, and every bit pattern is a `Record`; unaligned reads are fine here.
     Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
-
-fn bound(record: record::Bound) -> Bound {
-    Bound {
-        at: Moment(record.header.at),
-        sequence: Sequence(record.sequence),
-        process: process_key(record.process),
-        tid: record.header.tid,
-        executable: file_key(record.executable),
-        same_read: record.same_read,
-        previous_unanswered: record.previous_unanswered != 0,
-    }
 }
 
 fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {

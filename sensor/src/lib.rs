@@ -13,12 +13,14 @@ mod cgroup;
 mod decode;
 pub mod doctor;
 mod file;
+mod ledger;
 mod maps;
 mod pin;
 mod policy;
 mod sensor;
 pub mod statistics;
 
+pub use cgroup::mounted as cgroup2_mount;
 pub use decode::DecodeError;
 pub use file::file_key;
 pub use pin::{clean, leftovers};

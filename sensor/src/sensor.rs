@@ -4,16 +4,17 @@ use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_sensor_abi::policy::{
-    ConnectKey, ExecKey, MARK_CONDEMNED, MARKS, Mark, Service as ServiceEntry,
+    ConnectKey, ExecKey, MARK_CONDEMNED, MARKS, Mark, NEWEST_BY_LOADER, Service as ServiceEntry,
 };
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
 use rustix::event::epoll;
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 use crate::attach::STEPS;
 use crate::btf::{self, BtfError};
+use crate::ledger::Reads;
 use crate::maps::Raw;
 use crate::pin::PinDirectory;
 use crate::policy::{Mode, Policy, service_number};
@@ -51,6 +53,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What is allowed.
     pub policy: Policy,
+    /// The cgroup2 directory whose sockets are followed; `None`: all of this host.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// A service as the kernel knows it.
@@ -98,9 +102,12 @@ pub enum LoadError {
         /// Why.
         source: MapError,
     },
-    /// No cgroup2.
-    #[error("no cgroup2 hierarchy, and it cannot be mounted: {0}")]
+    /// No cgroup2, or not this one.
+    #[error("the cgroup2 hierarchy, or the cgroup configured, cannot be opened: {0}")]
     Cgroup(io::Error),
+    /// The ledger is not to be had as memory.
+    #[error("the ledger of requests cannot be mapped: {0}")]
+    Ledger(io::Error),
     /// Cannot pin.
     #[error("cannot pin programs in the BPF file system: {0}")]
     Pin(io::Error),
@@ -126,8 +133,7 @@ pub struct Counters {
     pub replayed: u64,
     pub queue_full: u64,
     pub out_of_order: u64,
-    pub lost_bound: u64,
-    pub lost_interleaved: u64,
+    pub lost_reads: u64,
     pub lost_exec: u64,
     pub lost_connect: u64,
     pub killed: u64,
@@ -148,18 +154,19 @@ pub struct Sensor {
     settings: Array<MapData, Raw<Settings>>,
     current: Settings,
     marks: HashMap<MapData, u64, Raw<Mark>>,
+    newest_mark: Array<MapData, u64>,
+    newest_condemned: u64,
     condemned: VecDeque<u64>,
     counters: PerCpuArray<MapData, u64>,
-    lost_told: [u64; LOST.len()],
+    reads: Reads,
+    lost_told: [u64; LOST.len() + 1],
     ring: RingBuf<MapData>,
     readiness: OwnedFd,
     pins: PinDirectory,
     ebpf: Ebpf,
 }
 
-const LOST: [(Counter, LostClass); 4] = [
-    (Counter::LostBound, LostClass::Bound),
-    (Counter::LostInterleaved, LostClass::Interleaved),
+const LOST: [(Counter, LostClass); 2] = [
     (Counter::LostExec, LostClass::Exec),
     (Counter::LostConnect, LostClass::Connect),
 ];
@@ -198,17 +205,22 @@ impl Sensor {
         tell_policy(&mut ebpf, &config.policy, (key0, key1))?;
 
         let marks = take(&mut ebpf, "MARKS")?;
+        let newest_mark = take(&mut ebpf, "NEWEST_MARK")?;
         let counters = take(&mut ebpf, "COUNTERS")?;
+        let reads = reads_of_ledger(&ebpf)?;
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let readiness = watch(&ring).map_err(LoadError::Wait)?;
-        let pins = attach_all(&mut ebpf)?;
+        let pins = attach_all(&mut ebpf, config.cgroup.as_deref())?;
         Ok(Self {
             settings,
             current,
             marks,
+            newest_mark,
+            newest_condemned: 0,
             condemned: VecDeque::new(),
             counters,
-            lost_told: [0; LOST.len()],
+            reads,
+            lost_told: [0; LOST.len() + 1],
             ring,
             readiness,
             pins,
@@ -216,8 +228,8 @@ impl Sensor {
         })
     }
 
-    /// Waits up to `timeout` for an event that wants a verdict, then appends what there is, in
-    /// the order of the kernel, to `events`; at most 4,096.
+    /// Waits up to `timeout` for an event that wants a verdict, then appends what there is in the
+    /// ring, in the order of the kernel, to `events`; at most 4,096.
     ///
     /// Events that want none do not end the wait: they come along at the next call.
     ///
@@ -250,13 +262,32 @@ impl Sensor {
                 Err(error) => tracing::error!(%error, "record of the kernel left out"),
             }
         }
-        self.tell_lost(events);
         Ok(())
     }
 
+    /// The proxy is about to send this request: who reads it is to be found out.
+    pub fn expect(&mut self, sequence: Sequence) {
+        self.reads.expect(sequence);
+    }
+
+    /// The proxy is done with this request.
+    pub fn ended(&mut self, sequence: Sequence, at: Moment) {
+        self.reads.ended(sequence, at);
+    }
+
+    /// Adds what expected requests were read since the last call to the `events` of the ring, and
+    /// puts all in the order of their times. What was read before one of the events is there.
+    pub fn add_reads(&mut self, events: &mut Vec<KernelEvent>) {
+        let thorough = !events.is_empty();
+        self.reads.look(Moment::now(), thorough, events);
+        self.tell_lost(events);
+        events.sort_by_key(time_of);
+    }
+
     fn tell_lost(&mut self, events: &mut Vec<KernelEvent>) {
-        for ((counter, class), told) in LOST.into_iter().zip(&mut self.lost_told) {
-            let total = sum(&self.counters, counter);
+        let counted = LOST.map(|(counter, class)| (sum(&self.counters, counter), class));
+        let all = counted.into_iter().chain([(self.reads.lost, LostClass::Bound)]);
+        for ((total, class), told) in all.zip(&mut self.lost_told) {
             if total > *told {
                 *told = total;
                 events.push(KernelEvent::Lost { class, total });
@@ -283,6 +314,11 @@ impl Sensor {
             state: MARK_CONDEMNED,
             pad: 0,
         };
+        // The programs look for a mark only of requests that are not newer than this.
+        if sequence.0 > self.newest_condemned {
+            self.newest_mark.set(NEWEST_BY_LOADER, sequence.0, 0)?;
+            self.newest_condemned = sequence.0;
+        }
         self.marks.insert(sequence.0, Raw(mark), 0)
     }
 
@@ -326,8 +362,7 @@ impl Sensor {
             replayed: sum(Counter::Replayed),
             queue_full: sum(Counter::QueueFull),
             out_of_order: sum(Counter::OutOfOrder),
-            lost_bound: sum(Counter::LostBound),
-            lost_interleaved: sum(Counter::LostInterleaved),
+            lost_reads: self.reads.lost,
             lost_exec: sum(Counter::LostExec),
             lost_connect: sum(Counter::LostConnect),
             killed: sum(Counter::Killed),
@@ -370,6 +405,17 @@ pub(crate) fn open() -> Result<Ebpf, LoadError> {
     })
 }
 
+/// When an event happened; what makes the correlator less sure comes first.
+fn time_of(event: &KernelEvent) -> Moment {
+    match event {
+        KernelEvent::Bound(bound) => bound.at,
+        KernelEvent::Interleaved { at, .. } => *at,
+        KernelEvent::Exec(exec) => exec.at,
+        KernelEvent::Connect(connect) => connect.at,
+        KernelEvent::Lost { .. } => Moment(0),
+    }
+}
+
 /// Whether `error` comes down to `EPERM` or `EACCES`.
 fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
@@ -377,9 +423,16 @@ fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
         .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-fn attach_all(ebpf: &mut Ebpf) -> Result<PinDirectory, LoadError> {
+fn reads_of_ledger(ebpf: &Ebpf) -> Result<Reads, LoadError> {
+    match ebpf.map("LEDGER") {
+        Some(Map::Array(map)) => Reads::new(map).map_err(LoadError::Ledger),
+        _ => Err(LoadError::Ledger(io::ErrorKind::NotFound.into())),
+    }
+}
+
+fn attach_all(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> Result<PinDirectory, LoadError> {
     let btf = Btf::from_sys_fs()?;
-    let cgroup = cgroup::root().map_err(LoadError::Cgroup)?;
+    let cgroup = cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
     let pins = PinDirectory::create().map_err(LoadError::Pin)?;
     for step in STEPS {
         let link = step.attach(ebpf, &btf, &cgroup)?;

@@ -1,6 +1,7 @@
 //! What the programs cost, as the kernel counts it (`kernel.bpf_stats_enabled`).
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use aya::programs::{ProgramError, loaded_programs};
@@ -68,14 +69,15 @@ pub struct Null {
 }
 
 impl Null {
-    /// Loads it and attaches it to all ingress.
+    /// Loads it and attaches it to the ingress of `cgroup`, or of all.
     ///
     /// # Errors
     ///
     /// As [`Sensor::load`].
-    pub fn attach() -> Result<Self, LoadError> {
+    pub fn attach(cgroup: Option<&Path>) -> Result<Self, LoadError> {
+        let cgroup = crate::cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
         let mut ebpf = crate::sensor::open()?;
-        crate::attach::attach_null(&mut ebpf)?;
+        crate::attach::attach_null(&mut ebpf, &cgroup)?;
         Ok(Self { ebpf })
     }
 

@@ -4,13 +4,14 @@
 //! compile time. Records start with a [`record::Header`]; `sensor/src/decode.rs` is the only reader.
 #![no_std]
 
+pub mod ledger;
 pub mod policy;
 pub mod record;
 pub mod settings;
 pub mod siphash;
 
 /// Grows with every change of layout; a loader refuses records and pinned maps of another one.
-pub const ABI_VERSION: u16 = 1;
+pub const ABI_VERSION: u16 = 2;
 
 /// Name of the header line that carries the token, as the kernel looks for it: a line feed, the
 /// name in lower case, colon, space.
@@ -18,12 +19,6 @@ pub const TOKEN_LINE: &[u8; 15] = b"\nx-clew-token: ";
 
 /// Hex digits of a token.
 pub const TOKEN_DIGITS: usize = 32;
-
-/// Slots of the replay table; a power of two.
-///
-/// A token is accepted when its sequence is larger than what its slot holds, so it stays valid
-/// until this many newer requests have been accepted: 26 s at 10,000 requests a second.
-pub const REPLAY_SLOTS: usize = 1 << 18;
 
 /// Requests a process remembers having read, newest first in its reports.
 pub const RECENT: usize = 8;
@@ -52,5 +47,4 @@ pub struct ProcessKey {
 
 const _: () = assert!(size_of::<FileKey>() == 16);
 const _: () = assert!(size_of::<ProcessKey>() == 16);
-const _: () = assert!(REPLAY_SLOTS.is_power_of_two());
 const _: () = assert!(RECENT.is_power_of_two());

@@ -66,6 +66,11 @@ pub struct Mark {
     pub pad: u32,
 }
 
+/// Index in `NEWEST_MARK` of the newest request that a program has marked.
+pub const NEWEST_BY_PROGRAMS: u32 = 0;
+/// Index in `NEWEST_MARK` of the newest request that the loader has marked.
+pub const NEWEST_BY_LOADER: u32 = 1;
+
 /// Capacity of `MARKS`.
 pub const MARKS: u32 = 65_536;
 

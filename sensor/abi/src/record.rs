@@ -2,14 +2,10 @@
 
 use crate::{FileKey, ProcessKey, RECENT};
 
-/// A task has read a request.
-pub const KIND_BOUND: u16 = 1;
-/// A response left after its thread had read another request.
-pub const KIND_INTERLEAVED: u16 = 2;
 /// A program start.
-pub const KIND_EXEC: u16 = 3;
+pub const KIND_EXEC: u16 = 1;
 /// An outbound flow.
-pub const KIND_CONNECT: u16 = 4;
+pub const KIND_CONNECT: u16 = 2;
 
 /// First bytes of every record.
 #[repr(C)]
@@ -62,36 +58,6 @@ pub struct TaskContext {
     pub lineage: u8,
     /// Zero.
     pub pad: [u8; 6],
-}
-
-/// A task has read a request.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bound {
-    /// `kind` is [`KIND_BOUND`].
-    pub header: Header,
-    /// The request.
-    pub sequence: u64,
-    /// The process.
-    pub process: ProcessKey,
-    /// Its executable.
-    pub executable: FileKey,
-    /// Further requests the same read returned; 255: more than could be queued.
-    pub same_read: u8,
-    /// The thread's request before had not been answered with one byte.
-    pub previous_unanswered: u8,
-    /// Zero.
-    pub pad: [u8; 6],
-}
-
-/// A response left late.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Interleaved {
-    /// `kind` is [`KIND_INTERLEAVED`]; `tid` is 0.
-    pub header: Header,
-    /// The request it answers.
-    pub sequence: u64,
 }
 
 /// In the profile or on the allow list.
@@ -220,7 +186,5 @@ pub struct Exec {
 
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<TaskContext>() == 128);
-const _: () = assert!(size_of::<Bound>() == 64);
-const _: () = assert!(size_of::<Interleaved>() == 24);
 const _: () = assert!(size_of::<Connect>() == 224);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8));

@@ -92,28 +92,24 @@ pub enum Counter {
     QueueFull = 3,
     /// Segments with a gap before them on an inspected connection, dropped to be sent again.
     OutOfOrder = 4,
-    /// Bound records lost.
-    LostBound = 5,
-    /// Interleaved records lost.
-    LostInterleaved = 6,
     /// Exec records lost.
-    LostExec = 7,
+    LostExec = 5,
     /// Connect records lost.
-    LostConnect = 8,
+    LostConnect = 6,
     /// Programs killed.
-    Killed = 9,
+    Killed = 7,
     /// Connections denied.
-    Denied = 10,
+    Denied = 8,
     /// Packets of muted responses dropped.
-    Muted = 11,
+    Muted = 9,
     /// Responses that could not be held: the table of marks was full.
-    MarksFull = 12,
+    MarksFull = 10,
     /// Contexts that could not be stored: no memory.
-    NoStorage = 13,
+    NoStorage = 11,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 14;
+pub const COUNTERS: u32 = 12;
 
 const _: () = assert!(size_of::<Settings>() == 56);
 const _: () = assert!(size_of::<Offsets>() == 38 * 4);

@@ -68,6 +68,8 @@ pub(crate) struct Stage {
     key: TokenKey,
     proxy: ProxyId,
     next: Cell<u64>,
+    /// The first sequence that the sensor has not been told of.
+    expected: Cell<u64>,
     seen: Vec<KernelEvent>,
 }
 
@@ -121,6 +123,7 @@ impl Stage {
                 ports: vec![backend.address.port()],
             }],
             policy,
+            cgroup: None,
         })?;
         Ok(Self {
             sensor,
@@ -128,6 +131,7 @@ impl Stage {
             key,
             proxy,
             next: Cell::new(1),
+            expected: Cell::new(1),
             seen: Vec::new(),
         })
     }
@@ -175,9 +179,16 @@ impl Stage {
     }
 
     fn look(&mut self) -> Result<()> {
-        Ok(self
-            .sensor
-            .next_events(Duration::from_millis(20), &mut self.seen)?)
+        let mut events = Vec::new();
+        self.sensor
+            .next_events(Duration::from_millis(20), &mut events)?;
+        while self.expected.get() < self.next.get() {
+            self.sensor.expect(Sequence(self.expected.get()));
+            self.expected.set(self.expected.get() + 1);
+        }
+        self.sensor.add_reads(&mut events);
+        self.seen.append(&mut events);
+        Ok(())
     }
 
     pub(crate) fn wait_bound(&mut self, sequence: Sequence) -> Result<Bound> {

@@ -1,0 +1,237 @@
+//! Who has read what: the ledger the programs keep, and the requests whose reading is waited for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+use aya::maps::MapData;
+use clew_protocol::kernel::{Bound, FileKey, KernelEvent, ProcessKey};
+use clew_protocol::{Moment, Sequence};
+use clew_sensor_abi::ledger::{ENTRIES, Entry};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// How long a token may still arrive after the proxy is done with its request.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// How long a request that arrived may lie unread after the proxy is done with it: as long as
+/// one can be blamed.
+const UNREAD: Duration = Duration::from_secs(60);
+/// Most requests waited for.
+const CAPACITY: usize = 1 << 17;
+
+/// The `LEDGER` map, as memory.
+struct Ledger {
+    entries: NonNull<Entry>,
+}
+
+// SAFETY: kernel memory that any thread may read; it is unmapped when the last owner goes.
+unsafe impl Send for Ledger {}
+
+/// What an entry says of one request.
+enum Reading {
+    /// Its token has not arrived.
+    NotArrived,
+    /// Nobody has read it.
+    Unread,
+    /// A task has.
+    Read { bound: Bound, interleaved: bool },
+    /// A later request has taken the entry.
+    Overwritten,
+}
+
+const BYTES: usize = ENTRIES * size_of::<Entry>();
+
+impl Ledger {
+    fn map(map: &MapData) -> io::Result<Self> {
+        // SAFETY: a new mapping of an array map with BPF_F_MMAPABLE, whose elements are entries.
+        let memory = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                BYTES,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                map.fd(),
+                0,
+            )?
+        };
+        let entries = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { entries })
+    }
+
+    /// Looks at the entry of `sequence`, which the kernel may be writing: see
+    /// [`Entry`] for the order that makes this sound.
+    fn read(&self, sequence: u64) -> Reading {
+        // SAFETY: inside the mapping; `sequence` and `bound` are aligned words, read atomically.
+        let (entry, holder, bound) = unsafe {
+            let entry = self.entries.add(sequence as usize % ENTRIES).as_ptr();
+            (
+                entry,
+                AtomicU64::from_ptr(&raw mut (*entry).sequence),
+                AtomicU64::from_ptr(&raw mut (*entry).bound),
+            )
+        };
+        let before = holder.load(Ordering::Acquire);
+        if before < sequence {
+            return Reading::NotArrived;
+        }
+        if before > sequence {
+            return Reading::Overwritten;
+        }
+        if bound.load(Ordering::Acquire) != sequence {
+            return Reading::Unread;
+        }
+        // SAFETY: inside the mapping; what another request writes meanwhile is not used.
+        let copy = unsafe { entry.read_volatile() };
+        fence(Ordering::Acquire);
+        if holder.load(Ordering::Relaxed) != sequence {
+            return Reading::Overwritten;
+        }
+        Reading::Read {
+            bound: bound_of(&copy),
+            interleaved: copy.flags.interleaved != 0,
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this length; nothing borrows from it.
+        let _ = unsafe { munmap(self.entries.as_ptr().cast(), BYTES) };
+    }
+}
+
+fn bound_of(entry: &Entry) -> Bound {
+    Bound {
+        at: Moment(entry.at),
+        sequence: Sequence(entry.sequence),
+        process: ProcessKey {
+            tgid: entry.tgid,
+            start: entry.start,
+        },
+        tid: entry.tid,
+        executable: FileKey {
+            device: crate::file::user_device(entry.executable.device),
+            inode: entry.executable.inode,
+        },
+        same_read: entry.flags.same_read,
+        previous_unanswered: entry.flags.previous_unanswered != 0,
+    }
+}
+
+/// What is known of a request that is waited for.
+#[derive(Debug, Default)]
+struct Awaited {
+    read: bool,
+    interleaved: bool,
+    ended: Option<Moment>,
+}
+
+impl Awaited {
+    /// Takes what the ledger says; whether the request needs no more looks.
+    fn learn(
+        &mut self,
+        reading: Reading,
+        now: Moment,
+        lost: &mut u64,
+        events: &mut Vec<KernelEvent>,
+    ) -> bool {
+        let ended = self.ended;
+        let for_long = |span| ended.is_some_and(|at| now.since(at) >= span);
+        match reading {
+            Reading::Read { bound, interleaved } => {
+                let (sequence, at) = (bound.sequence, bound.at);
+                if !self.read {
+                    self.read = true;
+                    events.push(KernelEvent::Bound(bound));
+                }
+                if interleaved && !self.interleaved {
+                    self.interleaved = true;
+                    events.push(KernelEvent::Interleaved { sequence, at });
+                }
+                self.ended.is_some()
+            }
+            Reading::NotArrived => for_long(ON_ITS_WAY),
+            Reading::Unread => for_long(UNREAD),
+            Reading::Overwritten => {
+                // Read and answered in peace, or nobody knows.
+                *lost += u64::from(!self.read || self.ended.is_none());
+                true
+            }
+        }
+    }
+}
+
+/// The requests whose reading is waited for, and where it will be found.
+pub(crate) struct Reads {
+    ledger: Ledger,
+    /// In flight.
+    open: BTreeMap<u64, Awaited>,
+    /// Over, and not read.
+    unread: BTreeMap<u64, Awaited>,
+    looked_at_unread: Moment,
+    /// Requests of which it cannot be known any more who read them, or how they ended.
+    pub(crate) lost: u64,
+}
+
+/// How often requests that are over and were not read are looked at when nothing happens.
+const SELDOM: Duration = Duration::from_millis(200);
+
+impl Reads {
+    pub(crate) fn new(map: &MapData) -> io::Result<Self> {
+        Ok(Self {
+            ledger: Ledger::map(map)?,
+            open: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            looked_at_unread: Moment(0),
+            lost: 0,
+        })
+    }
+
+    pub(crate) fn expect(&mut self, sequence: Sequence) {
+        make_room(&mut self.open, &mut self.lost);
+        self.open.insert(sequence.0, Awaited::default());
+    }
+
+    pub(crate) fn ended(&mut self, sequence: Sequence, at: Moment) {
+        if let Some(awaited) = self.open.get_mut(&sequence.0) {
+            awaited.ended.get_or_insert(at);
+        }
+    }
+
+    /// Appends what has been read since the last look, in no order. With `thorough`, requests are
+    /// looked at that are over and most likely will never be read, too.
+    pub(crate) fn look(&mut self, now: Moment, thorough: bool, events: &mut Vec<KernelEvent>) {
+        let Self {
+            ledger,
+            open,
+            unread,
+            lost,
+            ..
+        } = self;
+        open.retain(|&sequence, awaited| {
+            if awaited.learn(ledger.read(sequence), now, lost, events) {
+                return false;
+            }
+            if awaited.ended.is_some() {
+                make_room(unread, lost);
+                unread.insert(sequence, std::mem::take(awaited));
+                return false;
+            }
+            true
+        });
+        if thorough || now.since(self.looked_at_unread) >= SELDOM {
+            self.looked_at_unread = now;
+            self.unread.retain(|&sequence, awaited| {
+                !awaited.learn(self.ledger.read(sequence), now, &mut self.lost, events)
+            });
+        }
+    }
+}
+
+fn make_room(requests: &mut BTreeMap<u64, Awaited>, lost: &mut u64) {
+    if requests.len() >= CAPACITY {
+        requests.pop_first();
+        *lost += 1;
+    }
+}
