@@ -35,11 +35,7 @@ pub(crate) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(crate) fn new(
-        backend: &'a Side,
-        cgroup: &'a Cgroup,
-        span: Duration,
-    ) -> Self {
+    pub(crate) fn new(backend: &'a Side, cgroup: &'a Cgroup, span: Duration) -> Self {
         let minted = Arc::new(AtomicU64::new(1));
         Self {
             backend,

@@ -135,7 +135,10 @@ impl Load<'_> {
         let got = connection.stream.read(&mut buffer).context("receiving")?;
         ensure!(got > 0, "the backend has closed a connection");
         connection.received += got;
-        ensure!(connection.received <= length, "a response of another length");
+        ensure!(
+            connection.received <= length,
+            "a response of another length"
+        );
         if connection.received == length {
             self.latencies
                 .push(connection.sent.elapsed().as_micros() as u32);

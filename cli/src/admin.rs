@@ -111,10 +111,9 @@ fn converse(stream: &UnixStream, handle: &Handle) -> Result<()> {
 fn answer(request: Request, handle: &Handle) -> Reply {
     match request {
         Request::Bans => Reply::Bans { bans: bans(handle) },
-        Request::Ban { address, seconds } => {
-            handle.ban(address, Duration::from_secs(seconds), None);
-            Reply::Done { changed: true }
-        }
+        Request::Ban { address, seconds } => Reply::Done {
+            changed: handle.ban(address, Duration::from_secs(seconds), None),
+        },
         Request::Unban { address } => Reply::Done {
             changed: handle.unban(address),
         },

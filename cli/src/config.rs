@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clew_correlator::profile::Profile;
-use clew_proxy::{HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig};
+use clew_proxy::{HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig, TrustedHops};
 use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
 use ipnet::IpNet;
 
@@ -18,7 +18,7 @@ pub(crate) struct Configuration {
     pub(crate) listeners: Vec<ListenerConfig>,
     pub(crate) services: Vec<ServiceConfig>,
     pub(crate) limits: Limits,
-    pub(crate) trusted_hops: Vec<IpNet>,
+    pub(crate) trusted_hops: TrustedHops,
     pub(crate) shared_addresses: Vec<IpNet>,
     pub(crate) threads: usize,
     pub(crate) shutdown_grace: Duration,
@@ -78,7 +78,10 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
     Ok(Configuration {
         listeners: listeners(&raw, overrides)?,
         limits: limits(&raw.limits)?,
-        trusted_hops: networks("trust.hops", &raw.trust.hops)?,
+        trusted_hops: TrustedHops {
+            networks: networks("trust.hops", &raw.trust.hops)?,
+            header: raw.trust.header.into(),
+        },
         shared_addresses: networks("trust.shared", &raw.trust.shared)?,
         threads: raw.edge.threads.unwrap_or(default_threads).clamp(1, 256),
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
@@ -317,6 +320,8 @@ fn networks(key: &str, entries: &[String]) -> Result<Vec<IpNet>> {
 
 #[cfg(test)]
 mod tests {
+    use clew_proxy::ForwardingHeader;
+
     use super::*;
 
     fn checked(text: &str) -> Result<Configuration> {
@@ -340,6 +345,24 @@ mod tests {
         let configuration = from_command_line(&overrides).expect("configuration");
         assert_eq!(configuration.listeners[0].address.port(), 8000);
         assert_eq!(configuration.sensor.expect("sensor").mode, Mode::Enforce);
+    }
+
+    #[test]
+    fn trusted_hops_own_one_header() {
+        let header = |line: &str| {
+            let text = format!(
+                "[trust]\n{line}\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n"
+            );
+            checked(&text).map(|it| it.trusted_hops.header)
+        };
+        let of = |line| header(line).expect("configuration");
+        assert_eq!(of(""), ForwardingHeader::XForwardedFor);
+        assert_eq!(
+            of("header = \"x-forwarded-for\""),
+            ForwardingHeader::XForwardedFor
+        );
+        assert_eq!(of("header = \"forwarded\""), ForwardingHeader::Forwarded);
+        assert!(header("header = \"x-real-ip\"").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod beat;
 mod config;
 mod privilege;
 mod raw;

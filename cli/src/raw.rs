@@ -76,7 +76,25 @@ pub(crate) struct LimitsTable {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Trust {
     pub(crate) hops: Vec<String>,
+    pub(crate) header: HeaderChoice,
     pub(crate) shared: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HeaderChoice {
+    #[default]
+    XForwardedFor,
+    Forwarded,
+}
+
+impl From<HeaderChoice> for clew_proxy::ForwardingHeader {
+    fn from(choice: HeaderChoice) -> Self {
+        match choice {
+            HeaderChoice::XForwardedFor => Self::XForwardedFor,
+            HeaderChoice::Forwarded => Self::Forwarded,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

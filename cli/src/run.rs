@@ -1,6 +1,6 @@
 //! `clew run`: everything that needs rights first, then none.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::Arc;
@@ -191,15 +191,23 @@ fn tend(
     let thread = std::thread::Builder::new().name("clew-correlator".to_owned());
     let handle = handle.clone();
     Ok(thread.spawn(move || {
+        let _last = StopWithTender(handle);
         let result = tender.run(&stop);
         if let Err(error) = &result {
-            // Without a correlator nothing is attributed any more: better to stop than to seem
-            // to protect.
             tracing::error!(error = format!("{error:#}"), "correlator failed; stopping");
-            handle.shutdown();
         }
         result
     })?)
+}
+
+/// Without a correlator nothing is attributed, and without its sensor nothing stopped: however its
+/// thread ends, by a panic too, the edge stops rather than seem to protect.
+struct StopWithTender(Handle);
+
+impl Drop for StopWithTender {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
 }
 
 /// In learn mode: the profile so far.
@@ -210,7 +218,11 @@ fn learning(settings: &SensorConfiguration) -> Result<Option<Learning>> {
     let profile = match std::fs::read_to_string(&settings.profile) {
         Ok(text) => serde_json::from_str(&text)
             .with_context(|| format!("{} is no profile", settings.profile.display()))?,
-        Err(_) => Profile::default(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Profile::default(),
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("cannot read {}", settings.profile.display()));
+        }
     };
     Ok(Some(Learning {
         profile,

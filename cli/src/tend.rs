@@ -16,14 +16,13 @@ use clew_protocol::{IncidentId, Moment, RequestId};
 use clew_proxy::Handle;
 use clew_sensor::Sensor;
 
+use crate::beat::Beat;
 use crate::store::Store;
 
 /// How long events that want no verdict may lie in the ring.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a verdict that waits for the end of another request may wait for the next look.
 const SOON: Duration = Duration::from_micros(100);
-/// How often the kernel is told that somebody is here, and a new profile is written.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Everything the thread holds.
 pub(crate) struct Tender {
@@ -61,7 +60,7 @@ impl Tender {
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Result<()> {
         let mut events = Vec::new();
         let mut actions = Vec::new();
-        let mut beat = Moment(0);
+        let mut beat = Beat::new();
         while !stop.load(Ordering::Acquire) {
             events.clear();
             // Events first, then records: a request's record is sent before its first byte, so
@@ -80,14 +79,14 @@ impl Tender {
             let now = Moment::now();
             self.correlator.handle(Input::Tick(now), &mut actions);
             self.act(&mut actions);
-            if now.since(beat) >= HEARTBEAT {
-                beat = now;
-                self.sensor.heartbeat()?;
+            if beat.is_due(now) {
+                let (sensor, correlator) = (&mut self.sensor, &mut self.correlator);
+                beat.beat(now, &self.handle, sensor, correlator, &mut actions)?;
+                self.act(&mut actions);
                 self.write_profile();
             }
         }
-        self.finish();
-        Ok(())
+        self.finish()
     }
 
     /// Hands on what the proxy says; the sensor looks out for the requests it sends.
@@ -96,7 +95,7 @@ impl Tender {
             match &record {
                 ProxyRecord::Started(started) => self.sensor.expect(started.sequence),
                 ProxyRecord::Ended(ended) => self.sensor.ended(ended.sequence, ended.at),
-                ProxyRecord::Input { .. } => {}
+                ProxyRecord::Input { .. } | ProxyRecord::InFlight(_) => {}
             }
             self.correlator.handle(Input::Proxy(record), actions);
         }
@@ -120,7 +119,10 @@ impl Tender {
                     span,
                     incident,
                 } => {
-                    self.handle.ban(address, span, Some(incident));
+                    if !self.handle.ban(address, span, Some(incident)) {
+                        tracing::warn!(%address, %incident, "a trusted hop is not banned");
+                        continue;
+                    }
                     let at = Moment::now();
                     let acted = Input::Acted {
                         incident,
@@ -176,15 +178,20 @@ impl Tender {
     }
 
     /// What is due later is due now: nothing is lost at a clean stop.
-    fn finish(&mut self) {
-        let mut actions = Vec::new();
-        while let Ok(record) = self.records.try_recv() {
-            self.correlator.handle(Input::Proxy(record), &mut actions);
+    fn finish(&mut self) -> Result<()> {
+        let (mut actions, mut events) = (Vec::new(), Vec::new());
+        self.sensor.next_events(Duration::ZERO, &mut events)?;
+        self.take_records(&mut actions);
+        self.sensor.add_reads(&mut events);
+        for event in events {
+            self.learn(&event);
+            self.correlator.handle(Input::Kernel(event), &mut actions);
         }
         let late = Moment::now().after(Duration::from_secs(1));
         self.correlator.handle(Input::Tick(late), &mut actions);
         self.act(&mut actions);
         self.write_profile();
+        Ok(())
     }
 }
 

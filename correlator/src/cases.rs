@@ -14,8 +14,6 @@ use crate::requests::Requests;
 
 /// Most steps in one record.
 const STEPS: usize = 64;
-/// Most candidates named in one record.
-const CANDIDATES: usize = 32;
 /// Most bytes of evidence in one record.
 const EVIDENCE_BYTES: usize = 128;
 /// Most records of one incident.
@@ -61,7 +59,9 @@ impl Trail {
             _ => {}
         }
         if self.steps.len() < STEPS {
-            self.steps.push((at, step));
+            // One that waited for its attribution comes after steps that were later.
+            let place = self.steps.partition_point(|(before, _)| *before <= at);
+            self.steps.insert(place, (at, step));
         } else {
             self.steps_cut = self.steps_cut.saturating_add(1);
         }
@@ -87,10 +87,10 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) fn open(id: IncidentId, attribution: Attribution, trail: Trail, at: Moment) -> Self {
+    pub(crate) fn open(id: IncidentId, trail: Trail, at: Moment) -> Self {
         Self {
             id,
-            attribution,
+            attribution: Attribution::doubt(Vec::new()),
             trail,
             decided_at: at,
             stopped: false,
@@ -115,15 +115,13 @@ impl Case {
         self.revision += 1;
         self.due = None;
         let request = self.attribution.sequence.and_then(|it| named(requests, it));
-        let started = self.attribution.sequence.and_then(|it| requests.get(it));
-        let origin = started.map(|it| it.started.at);
+        let told = self.attribution.sequence.and_then(|it| requests.told(it));
+        let origin = told.map(|it| it.at);
         let candidates = match request {
             Some(_) => Vec::new(),
             None => {
                 let all = self.attribution.candidates.iter();
-                all.filter_map(|it| named(requests, *it))
-                    .take(CANDIDATES)
-                    .collect()
+                all.filter_map(|it| named(requests, *it)).collect()
             }
         };
         let since = |at: Option<Moment>| at.map(|at| millis(at.since(self.decided_at)));
@@ -163,6 +161,14 @@ impl Case {
         }
     }
 
+    /// Whether a step that is an incident by itself may change who is named, or what is done.
+    ///
+    /// Not after a verdict, which cannot be taken back; nor where all that is missing is
+    /// something to act upon.
+    pub(crate) fn is_open_to(&self, decision: Decision) -> bool {
+        !self.condemned && (is_stop(decision) || !self.names_one())
+    }
+
     /// Whether this attribution may end a request.
     pub(crate) fn names_one(&self) -> bool {
         matches!(
@@ -186,7 +192,8 @@ fn millis(span: Duration) -> f64 {
 
 fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
     let request = requests.get(sequence)?;
-    let started = &request.started;
+    let started = request.started.as_ref()?;
+    let outcome = request.outcome.as_ref();
     Some(IncidentRequest {
         id: started.id,
         sequence,
@@ -197,8 +204,8 @@ fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
         authority: started.authority.to_string(),
         service: started.service.to_string(),
         upstream: started.upstream,
-        status: request.ended.as_ref().and_then(|ended| ended.status),
-        relayed_body_bytes: request.ended.as_ref().map(|ended| ended.relayed_body_bytes),
+        status: outcome.and_then(|ended| ended.status),
+        relayed_body_bytes: outcome.map(|ended| ended.relayed_body_bytes),
     })
 }
 

@@ -13,8 +13,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::cases::{Case, END_WAIT, QUIET, Thread, Trail, connect_step, exec_step, is_stop};
+use crate::process::GRACE;
 use crate::proof::{Common, Knowledge, Traces};
-use crate::requests::{MEMORY, Requests};
+use crate::requests::{MEMORY, Requests, Unheard};
 use crate::workload::Workload;
 
 /// Most lineages whose steps are kept before anything is known to be wrong.
@@ -23,9 +24,6 @@ const TRAILS: usize = 4096;
 const CASES: usize = 4096;
 /// One request in this many is kept to tell common bytes from rare ones.
 const COMMON_SAMPLE: u64 = 8;
-/// How long a stop waits for the end of a request that its thread had answered before: the
-/// backend is done with it, the proxy is about to be.
-const GRACE: Duration = Duration::from_millis(1);
 /// Most stops that wait.
 const WAITING: usize = 256;
 /// How often old things are looked for.
@@ -50,7 +48,7 @@ pub struct Config {
 pub enum Input {
     /// From the proxy; before any kernel event that the record's request caused.
     Proxy(ProxyRecord),
-    /// From the sensor, in the kernel's order.
+    /// From the sensor, in the order that [`KernelEvent`] promises.
     Kernel(KernelEvent),
     /// Something asked for has been done.
     Acted {
@@ -79,7 +77,7 @@ pub struct Counters {
     pub events: u64,
     /// Requests started.
     pub requests: u64,
-    /// Requests forgotten before their time.
+    /// Requests, or their inputs, forgotten before their time.
     pub evicted: u64,
     /// Kernel records lost, all classes.
     pub lost: u64,
@@ -109,6 +107,8 @@ pub struct Correlator {
     waiting: VecDeque<Waiting>,
     lost: HashMap<LostClass, u64>,
     counters: Counters,
+    /// The latest moment heard of.
+    now: Moment,
     swept: Moment,
 }
 
@@ -127,12 +127,14 @@ impl Correlator {
             waiting: VecDeque::new(),
             lost: HashMap::new(),
             counters: Counters::default(),
+            now: Moment(0),
             swept: Moment(0),
         }
     }
 
     /// Takes one input; what is to be done is appended to `actions`, in order.
     pub fn handle(&mut self, input: Input, actions: &mut Vec<Action>) {
+        self.now = self.now.max(time_of(&input));
         match input {
             Input::Proxy(record) => self.proxy(record, actions),
             Input::Kernel(event) => self.kernel(event, actions),
@@ -165,14 +167,18 @@ impl Correlator {
 
     /// The service a request went to, while the request is remembered.
     pub fn service_of(&self, sequence: Sequence) -> Option<&str> {
-        self.requests
-            .get(sequence)
-            .map(|request| request.started.service.as_ref())
+        let told = self.requests.told(sequence)?;
+        Some(told.service.as_ref())
     }
 
     /// Requests remembered, for tests of the bounds.
     pub fn remembered(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Bytes of inputs remembered, for tests of the bounds.
+    pub fn remembered_bytes(&self) -> usize {
+        self.requests.input_bytes()
     }
 
     fn proxy(&mut self, record: ProxyRecord, actions: &mut Vec<Action>) {
@@ -182,11 +188,17 @@ impl Correlator {
                 if self.counters.requests.is_multiple_of(COMMON_SAMPLE) {
                     self.common.note(started.sequence, &started.inputs);
                 }
-                self.requests.start(*started);
+                self.requests.start(started, self.now);
             }
-            ProxyRecord::Input { sequence, bytes } => self.requests.add_input(sequence, &bytes),
+            ProxyRecord::Input { sequence, bytes } => {
+                self.requests.add_input(sequence, &bytes, self.now);
+            }
             ProxyRecord::Ended(ended) => {
                 self.ended(ended);
+                self.settle(None, actions);
+            }
+            ProxyRecord::InFlight(flights) => {
+                self.requests.end_others(&flights);
                 self.settle(None, actions);
             }
         }
@@ -200,18 +212,14 @@ impl Correlator {
                 case.touch(ended.at);
             }
         }
-        self.requests.end(ended);
+        self.requests.end(ended, self.now);
     }
 
     fn kernel(&mut self, event: KernelEvent, actions: &mut Vec<Action>) {
         self.counters.events += 1;
         match event {
             KernelEvent::Bound(bound) => self.bound(&bound),
-            KernelEvent::Interleaved { sequence, .. } => {
-                if let Some((process, ..)) = self.requests.get(sequence).and_then(|it| it.bound) {
-                    self.workload.interleaved(process);
-                }
-            }
+            KernelEvent::Interleaved { sequence, .. } => self.interleaved(sequence),
             KernelEvent::Exec(exec) => self.exec(&exec, actions),
             KernelEvent::Connect(connect) => self.connect(&connect, actions),
             KernelEvent::Lost { class, total } => self.lose(class, total),
@@ -219,20 +227,31 @@ impl Correlator {
     }
 
     fn bound(&mut self, bound: &Bound) {
-        self.swept = self
-            .swept
-            .max(Moment(bound.at.0.saturating_sub(SWEEP.as_nanos() as u64)));
-        self.requests
-            .bind(bound.sequence, bound.process, bound.tid, bound.at);
+        let interleaved = self.requests.bind(bound, self.now);
         self.workload.bind(bound, &self.requests);
+        if interleaved {
+            self.workload.interleaved(bound.executable);
+        }
+    }
+
+    fn interleaved(&mut self, sequence: Sequence) {
+        match self.requests.interleave(sequence) {
+            Ok(Some(reading)) => self.workload.interleaved(reading.executable),
+            // It will be known who read it.
+            Ok(None) => {}
+            // Somebody is no blocking server, and it cannot be known who.
+            Err(Unheard) => self.workload.lost(self.now),
+        }
     }
 
     fn lose(&mut self, class: LostClass, total: u64) {
         let before = self.lost.insert(class, total).unwrap_or(0);
-        self.counters.lost += total.saturating_sub(before);
-        // An unreported read or answer may be the one that would have proved us wrong.
-        if matches!(class, LostClass::Bound | LostClass::Interleaved) {
-            self.workload.lost(self.swept.after(SWEEP));
+        let new = total.saturating_sub(before);
+        self.counters.lost = self.counters.lost.saturating_add(new);
+        // An unreported read may be the one that would have proved us wrong. Nobody says when it
+        // was: by the next tick at the latest.
+        if class == LostClass::Bound {
+            self.workload.lost(self.now.after(SWEEP));
         }
     }
 
@@ -268,12 +287,12 @@ impl Correlator {
         actions: &mut Vec<Action>,
     ) {
         let thread = Thread::of(lineage);
-        if self.cases.contains_key(&thread) {
-            return self.append(thread, lineage, at, step, actions);
-        }
-        if harmless {
-            self.trail(thread, at).add(at, step);
-            return;
+        match self.cases.get(&thread) {
+            Some(case) if harmless || !case.is_open_to(step.decision) => {
+                return self.append(thread, lineage, at, step, actions);
+            }
+            None if harmless => return self.trail(thread, at).add(at, step),
+            _ => {}
         }
         let waiting = Waiting {
             until: at.after(GRACE),
@@ -310,8 +329,39 @@ impl Correlator {
         }
     }
 
-    /// Names who did it, does what that allows, and opens a case.
+    /// Names who did it, and does what that allows: in a new case, or in one of the same lineage
+    /// that had no proof to act upon.
     fn incident(&mut self, incident: Waiting, actions: &mut Vec<Action>) {
+        let thread = Thread::of(&incident.lineage);
+        let known = self.cases.get(&thread);
+        if known.is_some_and(|case| !case.is_open_to(incident.step.decision)) {
+            let Waiting {
+                lineage, at, step, ..
+            } = incident;
+            return self.append(thread, &lineage, at, step, actions);
+        }
+        let known = self.cases.remove(&thread);
+        let is_new = known.is_none();
+        let mut case = known.unwrap_or_else(|| self.open(thread, incident.at));
+        let lineage = self.decide(&mut case, incident, actions);
+        let condemned = case.attribution.sequence.filter(|_| case.condemned);
+        release(&lineage, condemned, actions);
+        if is_new {
+            self.file(thread, case, actions);
+        } else {
+            self.cases.insert(thread, case);
+        }
+    }
+
+    fn open(&mut self, thread: Thread, at: Moment) -> Case {
+        self.counters.incidents += 1;
+        let trail = self.trails.remove(&thread);
+        let trail = trail.map(|(_, trail)| trail).unwrap_or_default();
+        Case::open((self.config.next_id)(), trail, at)
+    }
+
+    /// Adds the step, attributes it, and judges; gives the lineage back.
+    fn decide(&mut self, case: &mut Case, incident: Waiting, actions: &mut Vec<Action>) -> Lineage {
         let Waiting {
             lineage,
             at,
@@ -319,28 +369,19 @@ impl Correlator {
             text,
             ..
         } = incident;
-        let thread = Thread::of(&lineage);
-        if self.cases.contains_key(&thread) {
-            return self.append(thread, &lineage, at, step, actions);
-        }
-        let trail = self.trails.remove(&thread);
-        let mut trail = trail.map(|(_, trail)| trail).unwrap_or_default();
-        let stopped = is_stop(step.decision);
-        trail.add(at, step);
+        case.stopped |= is_stop(step.decision);
+        case.trail.add(at, step);
+        case.touch(at.after(QUIET));
         let traces = Traces {
             text,
-            targets: trail.traces.targets.clone(),
+            targets: case.trail.traces.targets.clone(),
         };
         let attribution = self.knowledge().attribute(&lineage, at, &traces);
-        let mut case = Case::open((self.config.next_id)(), attribution, trail, at);
-        case.stopped = stopped;
-        if stopped {
-            self.judge(&mut case, actions);
+        case.attribution.join(attribution);
+        if case.stopped {
+            self.judge(case, at, actions);
         }
-        let condemned = case.attribution.sequence.filter(|_| case.condemned);
-        release(&lineage, condemned, actions);
-        self.counters.incidents += 1;
-        self.file(thread, case);
+        lineage
     }
 
     /// One more step of an incident that is known.
@@ -364,21 +405,21 @@ impl Correlator {
     }
 
     /// Cancels the request that the attribution names, and bans its source where it may.
-    fn judge(&mut self, case: &mut Case, actions: &mut Vec<Action>) {
+    fn judge(&mut self, case: &mut Case, at: Moment, actions: &mut Vec<Action>) {
         let Some(sequence) = case.attribution.sequence.filter(|_| case.names_one()) else {
             return;
         };
         case.condemned = true;
         self.requests.condemn(sequence);
-        case.due = Some(case.decided_at.after(END_WAIT));
+        case.due = Some(at.after(END_WAIT));
         actions.push(Action::Condemn {
             sequence,
             incident: case.id,
         });
-        let Some(request) = self.requests.get(sequence) else {
+        let Some(told) = self.requests.told(sequence) else {
             return;
         };
-        let client = &request.started.client;
+        let client = &told.client;
         if self.config.ban && !client.cross_site && !client.shared {
             let span = self.config.ban_span;
             case.ban = Some(BanRecord {
@@ -409,10 +450,15 @@ impl Correlator {
             .1
     }
 
-    fn file(&mut self, thread: Thread, case: Case) {
+    fn file(&mut self, thread: Thread, case: Case, actions: &mut Vec<Action>) {
         while self.case_order.len() >= CASES {
-            if let Some(oldest) = self.case_order.pop_front() {
-                self.cases.remove(&oldest);
+            let oldest = self.case_order.pop_front();
+            let Some(mut oldest) = oldest.and_then(|it| self.cases.remove(&it)) else {
+                continue;
+            };
+            // What is due later is due now.
+            if oldest.due.is_some() {
+                actions.push(report(&mut oldest, &self.requests, self.config.epoch_ns));
             }
         }
         self.case_order.push_back(thread);
@@ -427,8 +473,7 @@ impl Correlator {
             .values_mut()
             .filter(|case| case.due.is_some_and(|due| due <= now))
         {
-            let record = case.record(&self.requests, timestamp(epoch, case.decided_at));
-            actions.push(Action::Report(Box::new(record)));
+            actions.push(report(case, &self.requests, epoch));
         }
         if now.since(self.swept) >= SWEEP {
             self.swept = now;
@@ -438,7 +483,7 @@ impl Correlator {
 
     fn sweep(&mut self, now: Moment) {
         self.requests.expire(now);
-        self.workload.expire(now);
+        self.workload.expire(now, &self.requests);
         while let Some(thread) = self.trail_order.front() {
             match self.trails.get(thread) {
                 Some((at, _)) if now.since(*at) < MEMORY => break,
@@ -458,6 +503,28 @@ impl Correlator {
             }
         }
     }
+}
+
+/// The latest time that an input names.
+fn time_of(input: &Input) -> Moment {
+    match input {
+        Input::Proxy(ProxyRecord::Started(started)) => started.at,
+        Input::Proxy(ProxyRecord::Input { .. }) => Moment(0),
+        Input::Proxy(ProxyRecord::Ended(ended)) => ended.at,
+        Input::Proxy(ProxyRecord::InFlight(flights)) => flights.at,
+        Input::Kernel(KernelEvent::Bound(bound)) => bound.at,
+        Input::Kernel(KernelEvent::Interleaved { at, .. }) => *at,
+        Input::Kernel(KernelEvent::Exec(exec)) => exec.at,
+        Input::Kernel(KernelEvent::Connect(connect)) => connect.at,
+        Input::Kernel(KernelEvent::Lost { .. }) => Moment(0),
+        Input::Acted { at, .. } | Input::Tick(at) => *at,
+    }
+}
+
+/// The record of a case as of now.
+fn report(case: &mut Case, requests: &Requests, epoch_ns: i128) -> Action {
+    let at = timestamp(epoch_ns, case.decided_at);
+    Action::Report(Box::new(case.record(requests, at)))
 }
 
 /// Lets everything go that was held for `lineage`, but what is condemned.

@@ -11,9 +11,12 @@
 mod cases;
 mod content;
 mod correlator;
+mod forgotten;
+mod process;
 pub mod profile;
 mod proof;
 mod requests;
+mod sketch;
 mod workload;
 
 pub use correlator::{Config, Correlator, Counters, Deed, Input};

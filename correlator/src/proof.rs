@@ -15,6 +15,8 @@ use crate::workload::Workload;
 const SEARCHED: usize = 256;
 /// Bytes by which content must match where the thread's own mark says otherwise.
 const AGAINST_THE_MARK_BYTES: usize = 16;
+/// Most candidates that an attribution names.
+const NAMED: usize = 32;
 /// Requests of which content is compared to tell what is common.
 const COMMON: usize = 64;
 
@@ -26,8 +28,42 @@ pub(crate) struct Attribution {
     pub(crate) sequence: Option<Sequence>,
     /// The bytes that matched.
     pub(crate) evidence: Option<Vec<u8>>,
-    /// All requests it could have been, the likeliest first.
+    /// Requests it could have been, the likeliest first; at most 32.
     pub(crate) candidates: Vec<Sequence>,
+}
+
+impl Attribution {
+    /// One of `candidates`, and no proof which.
+    pub(crate) fn doubt(candidates: Vec<Sequence>) -> Self {
+        Self {
+            proof: Proof::Candidates,
+            sequence: None,
+            evidence: None,
+            candidates,
+        }
+    }
+
+    /// Joins what is known of two events of one lineage.
+    ///
+    /// One proof is enough. Two that name different requests are none: the thread's mark, which
+    /// made one lineage of both events, is worth nothing then.
+    pub(crate) fn join(&mut self, other: Self) {
+        match (self.sequence, other.sequence) {
+            (Some(one), Some(another)) if one != another => {
+                *self = Self::doubt(vec![one, another]);
+            }
+            (Some(_), _) => {}
+            (None, Some(_)) => *self = other,
+            (None, None) => {
+                for candidate in other.candidates {
+                    if !self.candidates.contains(&candidate) {
+                        self.candidates.push(candidate);
+                    }
+                }
+            }
+        }
+        self.candidates.truncate(NAMED);
+    }
 }
 
 /// What an event shows of a request's inputs.
@@ -80,7 +116,7 @@ impl Knowledge<'_> {
                 candidates: Vec::new(),
             };
         }
-        let candidates = self.candidates(lineage, at);
+        let mut candidates = self.candidates(lineage, at);
         let content = self.by_content(lineage, at, traces, &candidates);
         let (proof, sequence, evidence) = match content {
             Some((sequence, evidence)) => (Proof::Content, Some(sequence), Some(evidence)),
@@ -89,6 +125,7 @@ impl Knowledge<'_> {
                 None => (Proof::Candidates, None, None),
             },
         };
+        candidates.truncate(NAMED);
         Attribution {
             proof,
             sequence,
@@ -105,16 +142,14 @@ impl Knowledge<'_> {
         lineage.strength == Strength::Reader
             && self.workload.is_blocking(lineage.backend, at)
             && request.is_some_and(|it| it.was_open(at))
-            && process
-                .is_some_and(|it| it.thread_has_other(lineage.tid, lineage.sequence, self.requests))
+            && process.is_some_and(|it| {
+                it.thread_has_other(lineage.tid, lineage.sequence, at, self.requests)
+            })
     }
 
     /// The thread's own mark first, then what the process read last, then the rest.
     fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
-        let recent = |sequence: &&Sequence| {
-            let request = self.requests.get(**sequence);
-            request.is_none_or(|request| request.is_recent(at))
-        };
+        let recent = |sequence: &&Sequence| self.requests.may_be_blamed(**sequence, at);
         let mut first = vec![lineage.sequence];
         for sequence in lineage.recent.iter().filter(recent) {
             if !first.contains(sequence) {
@@ -135,11 +170,7 @@ impl Knowledge<'_> {
         traces: &Traces,
         candidates: &[Sequence],
     ) -> Option<(Sequence, Vec<u8>)> {
-        if !self.workload.is_whole(lineage.backend, at) {
-            return None;
-        }
-        // Every suspect must be known, or the bytes might be those of one that is not.
-        if candidates.iter().any(|it| self.requests.get(*it).is_none()) {
+        if !self.knows_inputs(lineage, at, candidates) {
             return None;
         }
         let (sequence, evidence) = self.content_match(traces, candidates)?;
@@ -153,6 +184,19 @@ impl Knowledge<'_> {
         Some((sequence, evidence))
     }
 
+    /// What any request that could have done it can have held is known, or the bytes might be
+    /// those of one that is not.
+    fn knows_inputs(&self, lineage: &Lineage, at: Moment, candidates: &[Sequence]) -> bool {
+        let hidden = |sequence: &Sequence| {
+            let request = self.requests.get(*sequence);
+            request.is_none_or(|request| request.hides_inputs(at))
+        };
+        self.workload.is_whole(lineage.backend, at)
+            && at >= self.requests.inputs_lost_until
+            && !self.requests.forgotten.may_be_open(lineage.backend, at)
+            && !candidates.iter().any(hidden)
+    }
+
     fn content_match(
         &self,
         traces: &Traces,
@@ -162,7 +206,7 @@ impl Knowledge<'_> {
         let mut found: Option<(Sequence, Vec<u8>)> = None;
         let mut lesser: Vec<Vec<u8>> = Vec::new();
         for &sequence in candidates.iter().take(SEARCHED) {
-            let inputs = &self.requests.get(sequence)?.inputs;
+            let inputs = self.requests.get(sequence)?.inputs();
             let target = traces
                 .targets
                 .iter()
@@ -190,8 +234,9 @@ impl Knowledge<'_> {
         let others = candidates.iter().filter(|it| **it != sequence);
         let shared = others
             .filter_map(|it| self.requests.get(*it))
-            .any(|request| contains(&request.inputs, &evidence));
-        (!shared).then_some((sequence, evidence))
+            .any(|request| contains(request.inputs(), &evidence));
+        let unique = !shared && !self.requests.forgotten.may_hold(&evidence);
+        (unique && self.requests.told(sequence).is_some()).then_some((sequence, evidence))
     }
 
     /// The thread read it, works on one request at a time, and was at it.
@@ -200,8 +245,10 @@ impl Knowledge<'_> {
         let process = self.workload.process(lineage.backend)?;
         let proven = lineage.strength == Strength::Reader
             && self.workload.is_blocking(lineage.backend, at)
+            && request.started.is_some()
             && request.was_open(at)
-            && !process.thread_has_other(lineage.tid, lineage.sequence, self.requests);
+            && !self.requests.forgotten.may_be_open(lineage.backend, at)
+            && !process.thread_has_other(lineage.tid, lineage.sequence, at, self.requests);
         proven.then_some(lineage.sequence)
     }
 
@@ -209,7 +256,8 @@ impl Knowledge<'_> {
     fn as_sole(&self, lineage: &Lineage, at: Moment, candidates: &[Sequence]) -> Option<Sequence> {
         let alone = candidates == [lineage.sequence]
             && self.workload.is_whole(lineage.backend, at)
-            && self.requests.get(lineage.sequence).is_some();
+            && !self.requests.forgotten.may_blame(lineage.backend, at)
+            && self.requests.told(lineage.sequence).is_some();
         alone.then_some(lineage.sequence)
     }
 }

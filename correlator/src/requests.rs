@@ -1,15 +1,17 @@
 //! Requests that are in flight, and those that lately were.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use clew_protocol::kernel::ProcessKey;
-use clew_protocol::request::{INPUT_LIMIT_BYTES, RequestEnded, RequestStarted};
+use clew_protocol::kernel::{Bound, FileKey, ProcessKey};
+use clew_protocol::request::{INPUT_LIMIT_BYTES, InFlight, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Sequence};
+
+use crate::forgotten::Forgotten;
 
 /// How long an ended request can still be blamed.
 pub(crate) const MEMORY: Duration = Duration::from_secs(60);
-/// Most requests remembered, in flight and ended together.
+/// Most requests remembered, in flight and ended together: 2,200 a second for a minute.
 const CAPACITY: usize = 131_072;
 /// Most input bytes remembered; those of the requests that ended first go first.
 const INPUT_CAPACITY_BYTES: usize = 128 << 20;
@@ -17,27 +19,87 @@ const INPUT_CAPACITY_BYTES: usize = 128 << 20;
 /// One upstream attempt.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) started: RequestStarted,
-    /// Decoded inputs; empty once they had to be forgotten.
-    pub(crate) inputs: Vec<u8>,
-    pub(crate) ended: Option<RequestEnded>,
+    /// What the proxy said of it; none while only its reading or its end has been heard of.
+    pub(crate) started: Option<Box<RequestStarted>>,
+    pub(crate) inputs: Inputs,
+    /// When the proxy was done with it, or at the latest was.
+    pub(crate) ended: Option<Moment>,
+    /// How it ended, where the proxy's record of that has arrived.
+    pub(crate) outcome: Option<RequestEnded>,
     /// A verdict has cut it.
     pub(crate) condemned: bool,
     /// Who read it, and when.
-    pub(crate) bound: Option<(ProcessKey, u32, Moment)>,
+    pub(crate) read: Option<Reading>,
+    /// It was interleaved with others, by a thread that is not known yet.
+    interleaved: bool,
+}
+
+/// The decoded inputs of a request.
+#[derive(Debug)]
+pub(crate) enum Inputs {
+    /// All that the proxy keeps of them.
+    Whole(Vec<u8>),
+    /// They had to be forgotten then; what they cannot have held is in the sketch of that time.
+    Sketched(Moment),
+    /// Some of them never arrived.
+    Unknown,
+}
+
+/// The thread that read a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) process: ProcessKey,
+    pub(crate) executable: FileKey,
+    pub(crate) at: Moment,
 }
 
 impl Request {
+    fn unheard() -> Self {
+        Self {
+            started: None,
+            inputs: Inputs::Unknown,
+            ended: None,
+            outcome: None,
+            condemned: false,
+            read: None,
+            interleaved: false,
+        }
+    }
+
     /// Open at `at`, as far as is known.
     pub(crate) fn was_open(&self, at: Moment) -> bool {
-        self.ended.as_ref().is_none_or(|ended| ended.at > at)
+        self.ended.is_none_or(|ended| ended > at)
     }
 
     /// Can be blamed for something that happened at `at`.
     pub(crate) fn is_recent(&self, at: Moment) -> bool {
-        self.ended
-            .as_ref()
-            .is_none_or(|ended| at.since(ended.at) < MEMORY)
+        self.last().is_none_or(|last| at.since(last) < MEMORY)
+    }
+
+    /// Whether its inputs might hold something at `at` that can no longer be told.
+    pub(crate) fn hides_inputs(&self, at: Moment) -> bool {
+        match self.inputs {
+            Inputs::Whole(_) => false,
+            // The sketch goes when what has ended by then is past blame; this one was open.
+            Inputs::Sketched(then) => at.since(then) >= MEMORY,
+            Inputs::Unknown => true,
+        }
+    }
+
+    /// Inputs to look into; none where all that is left is a sketch.
+    pub(crate) fn inputs(&self) -> &[u8] {
+        match &self.inputs {
+            Inputs::Whole(bytes) => bytes,
+            _ => &[],
+        }
+    }
+
+    /// What it can be blamed for begins before this; none while it is in flight.
+    ///
+    /// A backend may read what the proxy has long given up, and works for it from then on.
+    fn last(&self) -> Option<Moment> {
+        let read = self.read.map_or(Moment(0), |it| it.at);
+        self.ended.map(|ended| ended.max(read))
     }
 }
 
@@ -48,57 +110,102 @@ pub(crate) struct Requests {
     known: BTreeMap<Sequence, Request>,
     /// In order of their end.
     ended: VecDeque<(Moment, Sequence)>,
+    /// So many at the front of `ended` have no inputs any more.
+    ended_bare: usize,
+    /// Those in flight below this have no inputs any more.
+    open_bare: Sequence,
     input_bytes: usize,
-    /// Forgotten before their time.
+    /// The highest sequence that was known and is forgotten.
+    highest_forgotten: Sequence,
+    /// Inputs of requests that can be blamed have got lost until then.
+    pub(crate) inputs_lost_until: Moment,
+    /// What is left of those that had to go before their time.
+    pub(crate) forgotten: Forgotten,
+    /// Requests or their inputs forgotten before their time.
     pub(crate) evicted: u64,
 }
 
 impl Requests {
-    pub(crate) fn start(&mut self, mut started: RequestStarted) {
-        if self.known.len() >= CAPACITY {
-            self.evict();
-        }
+    pub(crate) fn start(&mut self, mut started: Box<RequestStarted>, now: Moment) {
         let inputs = std::mem::take(&mut started.inputs).into_vec();
-        self.input_bytes += inputs.len();
-        self.make_input_room();
-        let sequence = started.sequence;
-        self.known.insert(
-            sequence,
-            Request {
-                started,
-                inputs,
-                ended: None,
-                condemned: false,
-                bound: None,
-            },
-        );
+        let request = self.entry(started.sequence, now);
+        if request.started.is_some() {
+            return;
+        }
+        request.started = Some(started);
+        let bytes = inputs.len();
+        request.inputs = Inputs::Whole(inputs);
+        self.input_bytes += bytes;
+        self.make_input_room(now);
     }
 
-    pub(crate) fn add_input(&mut self, sequence: Sequence, bytes: &[u8]) {
+    pub(crate) fn add_input(&mut self, sequence: Sequence, bytes: &[u8], now: Moment) {
         let Some(request) = self.known.get_mut(&sequence) else {
             return;
         };
-        let room = INPUT_LIMIT_BYTES.saturating_sub(request.inputs.len());
+        let Inputs::Whole(inputs) = &mut request.inputs else {
+            // A sketch of pieces would miss what lies across two of them.
+            request.inputs = Inputs::Unknown;
+            return;
+        };
+        let room = INPUT_LIMIT_BYTES.saturating_sub(inputs.len());
         let bytes = &bytes[..bytes.len().min(room)];
-        request.inputs.extend_from_slice(bytes);
+        inputs.extend_from_slice(bytes);
         self.input_bytes += bytes.len();
-        self.make_input_room();
+        self.make_input_room(now);
     }
 
-    pub(crate) fn end(&mut self, ended: RequestEnded) {
+    pub(crate) fn end(&mut self, ended: RequestEnded, now: Moment) {
         let (at, sequence) = (ended.at, ended.sequence);
-        if let Some(request) = self.known.get_mut(&sequence)
-            && request.ended.is_none()
-        {
-            request.ended = Some(ended);
+        // Also where the start was lost: the reading may come after this, and must not look as
+        // if it were never to end.
+        let request = self.entry(sequence, now);
+        if request.outcome.is_some() {
+            return;
+        }
+        request.outcome = Some(ended);
+        let assumed = request.ended;
+        request.ended = Some(assumed.map_or(at, |assumed| assumed.min(at)));
+        if assumed.is_none() {
             self.ended.push_back((at, sequence));
         }
     }
 
-    pub(crate) fn bind(&mut self, sequence: Sequence, process: ProcessKey, tid: u32, at: Moment) {
-        if let Some(request) = self.known.get_mut(&sequence) {
-            request.bound = Some((process, tid, at));
+    /// Ends what the proxy no longer has in flight, its own record of that being lost.
+    pub(crate) fn end_others(&mut self, flights: &InFlight) {
+        let open: HashSet<Sequence> = flights.open.iter().copied().collect();
+        for (&sequence, request) in self.known.range_mut(..flights.below) {
+            if request.ended.is_none() && !open.contains(&sequence) {
+                request.ended = Some(flights.at);
+                self.ended.push_back((flights.at, sequence));
+            }
         }
+        if flights.inputs_lost {
+            self.lose_inputs(flights.at);
+        }
+    }
+
+    /// Takes note of who read a request; whether it is known to have been interleaved.
+    pub(crate) fn bind(&mut self, bound: &Bound, now: Moment) -> bool {
+        // One that was never heard of is a suspect nevertheless.
+        let request = self.entry(bound.sequence, now);
+        request.read = Some(Reading {
+            process: bound.process,
+            executable: bound.executable,
+            at: bound.at,
+        });
+        request.interleaved
+    }
+
+    /// Takes note that a request was interleaved; who read it, where that is known.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is known of the request.
+    pub(crate) fn interleave(&mut self, sequence: Sequence) -> Result<Option<Reading>, Unheard> {
+        let request = self.known.get_mut(&sequence).ok_or(Unheard)?;
+        request.interleaved = true;
+        Ok(request.read)
     }
 
     pub(crate) fn condemn(&mut self, sequence: Sequence) {
@@ -111,6 +218,11 @@ impl Requests {
         self.known.get(&sequence)
     }
 
+    /// What the proxy said of a request.
+    pub(crate) fn told(&self, sequence: Sequence) -> Option<&RequestStarted> {
+        self.known.get(&sequence)?.started.as_deref()
+    }
+
     /// Requests that `process` has read and that can be blamed for something at `at`, newest
     /// first.
     pub(crate) fn suspects(
@@ -119,56 +231,135 @@ impl Requests {
         at: Moment,
     ) -> impl Iterator<Item = Sequence> {
         let theirs = move |request: &Request| {
-            request
-                .bound
-                .is_some_and(|(by, _, read)| by == process && read <= at)
+            let read = request.read.as_ref();
+            read.is_some_and(|read| read.process == process && read.at <= at)
         };
         let all = self.known.iter().rev();
         all.filter(move |(_, request)| theirs(request) && request.is_recent(at))
             .map(|(sequence, _)| *sequence)
     }
 
+    /// Whether a request that the kernel says a process has read lately can be blamed.
+    ///
+    /// The kernel does not tell how lately. All that were read are known until they are past
+    /// blame, so an unknown one is past it, unless it is too new for that.
+    pub(crate) fn may_be_blamed(&self, sequence: Sequence, at: Moment) -> bool {
+        match self.known.get(&sequence) {
+            Some(request) => request.is_recent(at),
+            None => sequence > self.highest_forgotten,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
 
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.input_bytes
+    }
+
     /// Forgets what ended long ago.
     pub(crate) fn expire(&mut self, now: Moment) {
-        while let Some(&(at, _)) = self.ended.front()
+        while let Some(&(at, sequence)) = self.ended.front()
             && now.since(at) >= MEMORY
         {
-            self.forget_first_ended();
+            self.pop_ended();
+            let last = self.known.get(&sequence).and_then(Request::last);
+            match last {
+                Some(last) if now.since(last) < MEMORY => self.ended.push_back((last, sequence)),
+                _ => drop(self.remove(sequence)),
+            }
         }
+        self.forgotten.expire(now);
     }
 
-    fn make_input_room(&mut self) {
-        while self.input_bytes > INPUT_CAPACITY_BYTES && !self.ended.is_empty() {
-            self.evicted += 1;
-            self.forget_first_ended();
+    fn entry(&mut self, sequence: Sequence, now: Moment) -> &mut Request {
+        if self.known.len() >= CAPACITY && !self.known.contains_key(&sequence) {
+            self.evict(now);
         }
+        self.known.entry(sequence).or_insert_with(Request::unheard)
     }
 
-    fn evict(&mut self) {
+    fn evict(&mut self, now: Moment) {
         self.evicted += 1;
-        if !self.ended.is_empty() {
-            self.forget_first_ended();
+        if let Some(sequence) = self.pop_ended() {
+            self.strip(sequence, now);
+            if let Some(request) = self.remove(sequence)
+                && let (Some(read), Some(last)) = (request.read, request.last())
+            {
+                self.forgotten.note_ended(read.process, last.after(MEMORY));
+            }
+        } else if let Some((&sequence, _)) = self.known.first_key_value() {
+            // All are in flight: the oldest has the smallest sequence.
+            self.strip(sequence, now);
+            if let Some(read) = self.remove(sequence).and_then(|request| request.read) {
+                self.forgotten.note_open(read.process, now);
+            }
+        }
+    }
+
+    fn make_input_room(&mut self, now: Moment) {
+        while self.input_bytes > INPUT_CAPACITY_BYTES
+            && let Some(sequence) = self.next_to_strip()
+        {
+            let before = self.input_bytes;
+            self.strip(sequence, now);
+            self.evicted += u64::from(self.input_bytes < before);
+        }
+    }
+
+    /// The first that ended, or else the oldest in flight.
+    fn next_to_strip(&mut self) -> Option<Sequence> {
+        if let Some(&(_, sequence)) = self.ended.get(self.ended_bare) {
+            self.ended_bare += 1;
+            return Some(sequence);
+        }
+        let has_inputs = |(_, request): &(&Sequence, &Request)| !request.inputs().is_empty();
+        let mut newer = self.known.range(self.open_bare..);
+        // Sequences come nearly in order: where none is left, an older one came late.
+        let found = newer
+            .find(has_inputs)
+            .or_else(|| self.known.iter().find(has_inputs));
+        let sequence = found.map(|(sequence, _)| *sequence)?;
+        self.open_bare = sequence;
+        Some(sequence)
+    }
+
+    /// Forgets the inputs of a request but for a sketch.
+    fn strip(&mut self, sequence: Sequence, now: Moment) {
+        let Some(request) = self.known.get_mut(&sequence) else {
             return;
-        }
-        // All are in flight: the oldest has the smallest sequence.
-        if let Some((_, request)) = self.known.pop_first() {
-            self.input_bytes -= request.inputs.len();
-        }
-    }
-
-    fn forget_first_ended(&mut self) {
-        if let Some((_, sequence)) = self.ended.pop_front() {
-            self.forget(sequence);
+        };
+        if let Inputs::Whole(inputs) = &request.inputs {
+            self.input_bytes -= inputs.len();
+            self.forgotten.sketch(inputs, now);
+            request.inputs = Inputs::Sketched(now);
         }
     }
 
-    fn forget(&mut self, sequence: Sequence) {
-        if let Some(request) = self.known.remove(&sequence) {
-            self.input_bytes -= request.inputs.len();
+    /// Some input has got lost, of any request that is known.
+    fn lose_inputs(&mut self, at: Moment) {
+        self.inputs_lost_until = self.inputs_lost_until.max(at.after(MEMORY));
+        for request in self.known.values_mut().filter(|it| it.ended.is_none()) {
+            self.input_bytes -= request.inputs().len();
+            request.inputs = Inputs::Unknown;
         }
+    }
+
+    fn pop_ended(&mut self) -> Option<Sequence> {
+        let (_, sequence) = self.ended.pop_front()?;
+        self.ended_bare = self.ended_bare.saturating_sub(1);
+        Some(sequence)
+    }
+
+    fn remove(&mut self, sequence: Sequence) -> Option<Request> {
+        let request = self.known.remove(&sequence)?;
+        self.input_bytes -= request.inputs().len();
+        self.highest_forgotten = self.highest_forgotten.max(sequence);
+        Some(request)
     }
 }
+
+/// Nothing is known of a request.
+#[derive(Debug)]
+pub(crate) struct Unheard;

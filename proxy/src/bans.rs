@@ -53,8 +53,12 @@ impl Bans {
         removed
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if self.is_empty() {
             return false;
         }
         let address = address.to_canonical();

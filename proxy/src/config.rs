@@ -19,8 +19,8 @@ pub struct Config {
     pub services: Vec<ServiceConfig>,
     /// Bounds on what clients may ask.
     pub limits: Limits,
-    /// Peers whose `Forwarded`, `X-Forwarded-For` and PROXY headers are believed.
-    pub trusted_hops: Vec<IpNet>,
+    /// Who is believed about whom they forward for.
+    pub trusted_hops: TrustedHops,
     /// Addresses that many people share; never banned.
     pub shared_addresses: Vec<IpNet>,
     /// Worker threads; each serves its connections alone.
@@ -29,6 +29,26 @@ pub struct Config {
     pub tagging: Option<Tagging>,
     /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].
     pub shutdown_grace: Duration,
+}
+
+/// Peers that are believed about whom they forward for, in PROXY headers and in one HTTP header.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedHops {
+    /// Their addresses. None of these is ever banned.
+    pub networks: Vec<IpNet>,
+    /// What each of them appends to.
+    pub header: ForwardingHeader,
+}
+
+/// The header that trusted hops own. The other is a client's own word: most balancers write one
+/// of the two and pass the other on as it came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardingHeader {
+    /// `X-Forwarded-For`: addresses, the nearest last.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// One listening socket.

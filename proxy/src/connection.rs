@@ -3,12 +3,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clew_protocol::Sequence;
 use pingora::http::ResponseHeader;
 use pingora::protocols::ALPN;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -28,6 +29,12 @@ use crate::counters::Tally;
 pub(crate) struct Phase {
     /// A request head has been read and its request is not over.
     in_request: AtomicBool,
+    /// Which attempt's response is being written; 0 for none, or for an answer of the edge's own.
+    relayed: AtomicU64,
+    /// The last attempt that a verdict has ended.
+    cut: AtomicU64,
+    /// Who waits for the client to take more of a response.
+    writer: Mutex<Option<Waker>>,
     /// The connection itself, when its request failed but it can carry another.
     spared: Mutex<Option<Stream>>,
 }
@@ -35,6 +42,41 @@ pub(crate) struct Phase {
 impl Phase {
     pub(crate) fn set_in_request(&self, in_request: bool) {
         self.in_request.store(in_request, Ordering::Relaxed);
+    }
+
+    /// From now on the response of `attempt` is what is written; none: an answer of the edge's own.
+    pub(crate) fn set_relayed(&self, attempt: Option<Sequence>) {
+        let number = attempt.map_or(0, |attempt| attempt.0);
+        self.relayed.store(number, Ordering::Release);
+    }
+
+    /// No more is written of the response of `attempt`, also when its client does not read.
+    pub(crate) fn cut(&self, attempt: Sequence) {
+        self.cut.store(attempt.0, Ordering::SeqCst);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = writer.as_ref() {
+            writer.wake_by_ref();
+        }
+    }
+
+    /// Fails once the response that is being written is cut.
+    fn check_cut(&self) -> io::Result<()> {
+        let relayed = self.relayed.load(Ordering::Acquire);
+        if relayed != 0 && relayed == self.cut.load(Ordering::SeqCst) {
+            return Err(io::Error::other("response cut by a verdict"));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a blocked writer learns of a cut.
+    fn watch_cut<T>(&self, cx: &Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_pending() {
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            *writer = Some(cx.waker().clone());
+            drop(writer);
+            self.check_cut()?;
+        }
+        polled
     }
 
     /// Hands the connection back: pingora closes it after any failed request.
@@ -197,11 +239,15 @@ impl<S: IO> AsyncWrite for Connection<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        self.phase.check_cut()?;
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.phase.watch_cut(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.phase.check_cut()?;
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.phase.watch_cut(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -213,7 +259,9 @@ impl<S: IO> AsyncWrite for Connection<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        self.phase.check_cut()?;
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.phase.watch_cut(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -44,8 +44,10 @@ counters! {
     bad_requests,
     /// Requests cancelled by a verdict.
     cancelled,
-    /// Request records that the correlator's queue had no room for.
+    /// Starts and ends of attempts that the correlator's queue had no room for.
     lost_records,
+    /// Pieces of requests' inputs that it had no room for.
+    lost_inputs,
 }
 
 /// One sum; relaxed, for nothing is ordered by it.

@@ -19,14 +19,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::bans::{Ban, Bans};
+use crate::callbacks::Callbacks;
 use crate::client::Neighbours;
 use crate::config::{Config, ListenerConfig, TlsConfig};
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, Tally};
-use crate::exchange::{Callbacks, Gateway};
+use crate::exchange::Gateway;
 use crate::flight::Flights;
 use crate::proxy_protocol;
 use crate::service::Services;
+use crate::upload::Streams;
 
 /// Why the edge cannot start.
 #[derive(Debug, Error)]
@@ -68,6 +70,7 @@ struct Listener {
 
 struct Shared {
     proxy: Arc<HttpProxy<Callbacks>>,
+    streams: Arc<Streams>,
     gateway: Arc<Gateway>,
     connections: Arc<Semaphore>,
     stop: watch::Sender<bool>,
@@ -103,8 +106,13 @@ impl Edge {
             tally,
             limits: config.limits,
         });
+        let proxy = Arc::new(proxy(gateway.clone(), config.threads));
         let shared = Shared {
-            proxy: Arc::new(proxy(gateway.clone(), config.threads)),
+            streams: Arc::new(Streams {
+                proxy: proxy.clone(),
+                gateway: gateway.clone(),
+            }),
+            proxy,
             gateway,
             connections,
             stop: watch::Sender::new(false),
@@ -161,9 +169,15 @@ impl Handle {
         self.shared.gateway.flights.cancel(sequence, incident)
     }
 
-    /// Refuses a source from now on: new connections are closed, requests answered 403.
-    pub fn ban(&self, address: IpAddr, span: Duration, incident: Option<IncidentId>) {
-        self.shared.gateway.bans.add(address, span, incident);
+    /// Refuses a source from now on: new connections are closed, requests answered 403. False for
+    /// a trusted hop, which is never refused: everybody behind it would be.
+    pub fn ban(&self, address: IpAddr, span: Duration, incident: Option<IncidentId>) -> bool {
+        let gateway = &self.shared.gateway;
+        let may_be_banned = !gateway.neighbours.trusts(address);
+        if may_be_banned {
+            gateway.bans.add(address, span, incident);
+        }
+        may_be_banned
     }
 
     /// Lifts a ban; whether there was one.
@@ -184,6 +198,16 @@ impl Handle {
     /// Upstream attempts in flight; zero without tagging.
     pub fn in_flight(&self) -> usize {
         self.shared.gateway.flights.len()
+    }
+
+    /// What the next upstream attempt will be named.
+    pub fn next_attempt(&self) -> Sequence {
+        self.shared.gateway.flights.next()
+    }
+
+    /// All upstream attempts in flight, in no order; none without tagging.
+    pub fn attempts(&self) -> Vec<Sequence> {
+        self.shared.gateway.flights.sequences()
     }
 
     /// Where it listens; a configured port 0 is a real one here.
@@ -361,13 +385,17 @@ impl Shared {
         }
     }
 
-    /// Serves the connection's requests, going on where pingora would have closed it.
+    /// Serves the connection's requests, over HTTP/1 going on where pingora would have closed it.
     async fn converse(&self, stream: Stream, phase: Option<Arc<Phase>>) {
         let stop = self.stop.subscribe();
+        let Some(phase) = phase else {
+            self.streams.process_new(stream, &stop).await;
+            return;
+        };
         let mut next = Some(stream);
         while let Some(stream) = next.take() {
             self.proxy.process_new(stream, &stop).await;
-            next = phase.as_ref().and_then(|phase| phase.take_spared());
+            next = phase.take_spared();
         }
     }
 

@@ -14,6 +14,8 @@ use clew_protocol::{IncidentId, Sequence};
 use dashmap::DashMap;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
+use crate::connection::Phase;
+
 /// The upstream connection of a request, as it was when the request got it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Upstream {
@@ -29,6 +31,8 @@ pub(crate) struct Flight {
     verdict: OnceLock<IncidentId>,
     /// None once the response is complete: the connection may serve others then.
     upstream: Mutex<Option<Upstream>>,
+    /// The client's connection; none with HTTP/2, where others use it too.
+    client: Option<Arc<Phase>>,
 }
 
 impl Flight {
@@ -69,13 +73,18 @@ impl Flights {
         })
     }
 
-    /// Names a new attempt over `upstream`.
-    pub(crate) fn begin(&self, upstream: Option<Upstream>) -> Arc<Flight> {
+    /// Names a new attempt over `upstream`, whose response goes to `client`.
+    pub(crate) fn begin(
+        &self,
+        upstream: Option<Upstream>,
+        client: Option<Arc<Phase>>,
+    ) -> Arc<Flight> {
         let sequence = Sequence(self.next.fetch_add(1, Ordering::Relaxed));
         let flight = Arc::new(Flight {
             sequence,
             verdict: OnceLock::new(),
             upstream: Mutex::new(upstream),
+            client,
         });
         self.open.insert(sequence.0, flight.clone());
         flight
@@ -89,6 +98,16 @@ impl Flights {
         self.open.len()
     }
 
+    /// What the next attempt will be named.
+    pub(crate) fn next(&self) -> Sequence {
+        Sequence(self.next.load(Ordering::Relaxed))
+    }
+
+    /// The names of all, in no order.
+    pub(crate) fn sequences(&self) -> Vec<Sequence> {
+        self.open.iter().map(|it| Sequence(*it.key())).collect()
+    }
+
     /// Ends the attempt, whatever it waits for; false when it is over already.
     pub(crate) fn cancel(&self, sequence: Sequence, incident: IncidentId) -> bool {
         let Some(flight) = self
@@ -99,6 +118,9 @@ impl Flights {
             return false;
         };
         let first = flight.verdict.set(incident).is_ok();
+        if let Some(client) = &flight.client {
+            client.cut(sequence);
+        }
         // Held over the reset (four system calls): the task must not return the connection to
         // the pool, where an innocent request would get it, in between.
         let mut upstream = flight.upstream();
@@ -115,7 +137,7 @@ impl Flights {
     /// Resets the connection: RST to the backend, an error for the waiting reader.
     ///
     /// The number may stand for another socket by now, so the addresses are compared first.
-    fn reset(&self, upstream: Upstream) -> std::io::Result<()> {
+    pub(crate) fn reset(&self, upstream: Upstream) -> std::io::Result<()> {
         let socket = pidfd_getfd(self.own.as_fd(), upstream.fd, PidfdGetfdFlags::empty())?;
         let local = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
         let peer = SocketAddr::try_from(

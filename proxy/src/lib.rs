@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod bans;
+mod callbacks;
 mod client;
 mod config;
 mod connection;
 mod counters;
+mod downstream;
 mod edge;
 mod exchange;
 mod flight;
@@ -20,8 +22,13 @@ mod page;
 mod proxy_protocol;
 mod service;
 mod unescape;
+mod upload;
+mod upstream;
 
 pub use bans::Ban;
-pub use config::{Config, HealthCheck, Limits, ListenerConfig, ServiceConfig, Tagging, TlsConfig};
+pub use config::{
+    Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig, ServiceConfig, Tagging,
+    TlsConfig, TrustedHops,
+};
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};

@@ -32,13 +32,19 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Preface> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let header = HeaderResult::parse(&bytes);
-        if header.is_incomplete() && bytes.len() < LIMIT_BYTES {
+        if is_incomplete(&bytes, &header) && bytes.len() < LIMIT_BYTES {
             continue;
         }
         let (client, length) = decode(&header).ok_or(io::ErrorKind::InvalidData)?;
         let rest = bytes.split_off(length);
         return Ok(Preface { client, rest });
     }
+}
+
+/// Whether more may come. The parser takes a line that ends just before its last port for
+/// malformed, so a version 1 header is judged by its line's end.
+fn is_incomplete(bytes: &[u8], header: &HeaderResult<'_>) -> bool {
+    header.is_incomplete() || (bytes.starts_with(b"PROXY ") && !bytes.contains(&b'\n'))
 }
 
 fn decode(header: &HeaderResult<'_>) -> Option<(Option<SocketAddr>, usize)> {
@@ -68,5 +74,32 @@ fn client_v2(addresses: &v2::Addresses) -> Option<SocketAddr> {
         v2::Addresses::IPv4(it) => Some((IpAddr::V4(it.source_address), it.source_port).into()),
         v2::Addresses::IPv6(it) => Some((IpAddr::V6(it.source_address), it.source_port).into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_header_is_incomplete() {
+        let mut version_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+        version_2.extend([0; 12]);
+        let version_1 = b"PROXY TCP6 2001:db8::9 ::1 4711 80\r\n";
+        let mut wrong = Vec::new();
+        for header in [
+            &version_2[..],
+            version_1,
+            b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
+            b"PROXY UNKNOWN\r\n",
+        ] {
+            for length in 1..header.len() {
+                let part = &header[..length];
+                if !is_incomplete(part, &HeaderResult::parse(part)) {
+                    wrong.push(String::from_utf8_lossy(part));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

@@ -17,7 +17,7 @@ use clew_sensor_abi::siphash::SipHash24;
 use crate::hold::hold;
 use crate::kernel::{Task, executable};
 use crate::maps::{EVENTS, EXEC_ALLOW, TRAMPOLINES, count, settings};
-use crate::report::{Urgency, now};
+use crate::report::{Urgency, has_room, now};
 use crate::snapshot::{fill, read_arguments};
 use crate::task::{context_of, nothing};
 
@@ -39,6 +39,7 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     let file = unsafe { executable(task).0 };
 
+    let has_room = has_room();
     let Some(mut entry) = EVENTS.reserve_untyped::<Exec>(0) else {
         // No room to look at the arguments: what any arguments allow passes, the rest does not.
         count(Counter::LostExec);
@@ -64,6 +65,12 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
         };
         (*record).file = file;
         (*record).context = context;
+        let stopped = (*record).decision == DECISION_KILLED;
+        if !stopped && !has_room {
+            entry.discard(0);
+            count(Counter::LostExec);
+            return 0;
+        }
         let urgency = if (*record).decision == DECISION_ALLOWED {
             Urgency::Later
         } else {

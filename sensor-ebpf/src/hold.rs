@@ -9,6 +9,10 @@ use clew_sensor_abi::settings::{Counter, Settings};
 use crate::maps::{MARKS, announce_mark, count};
 use crate::report::now;
 
+/// The mark was there before (include/uapi/asm-generic/errno-base.h). Whatever else went wrong, the
+/// response is not held: a full table says E2BIG, a busy one EBUSY.
+const EEXIST: i32 = 17;
+
 /// Holds the responses of the requests an event could belong to, until a verdict.
 ///
 /// A thread that read the request, in a process where no thread has ever had two open at once,
@@ -54,7 +58,8 @@ fn put_on_hold(sequence: u64, until: u64) {
     };
     announce_mark(sequence);
     // What is condemned stays condemned; what is held keeps its time.
-    if MARKS.insert(sequence, mark, u64::from(BPF_NOEXIST)) == Err(-28) {
+    let done = MARKS.insert(sequence, mark, u64::from(BPF_NOEXIST));
+    if done.is_err_and(|error| error != -EEXIST) {
         count(Counter::MarksFull);
     }
 }

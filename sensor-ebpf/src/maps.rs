@@ -12,11 +12,11 @@ use aya_ebpf::bindings::{
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
+use clew_sensor_abi::FileKey;
+use clew_sensor_abi::ledger::{ENTRIES, Entry};
 use clew_sensor_abi::policy::{
     ExecKey, MARKS as MARKS_CAPACITY, Mark, NEWEST_BY_LOADER, NEWEST_BY_PROGRAMS, Service,
 };
-use clew_sensor_abi::FileKey;
-use clew_sensor_abi::ledger::{ENTRIES, Entry};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
 

@@ -29,8 +29,9 @@ const SEEN: u32 = STEP + 56;
 const STARTS: u32 = 512;
 /// Bytes loaded at once: as many as keep what a step sees inside.
 const LOAD: u32 = STARTS + 56;
-/// Most steps per segment: one per [`STEP`] bytes of 64 KiB, and as many again for candidates.
-const STEPS: u32 = 1024;
+/// Most steps per segment: enough when every two bytes of half a megabyte, the most that "BIG TCP"
+/// puts into one, look like the start of a token line.
+const STEPS: u32 = 1 << 18;
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;

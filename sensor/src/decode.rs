@@ -9,8 +9,8 @@ use clew_protocol::kernel::{
 use clew_protocol::{Moment, Sequence};
 use clew_sensor_abi::record::{
     self, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED, DECISION_KILLED, DECISION_OBSERVED,
-    Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS,
-    STRENGTH_READER, STRENGTH_THREAD, TaskContext,
+    Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS, STRENGTH_READER, STRENGTH_THREAD,
+    TaskContext,
 };
 use clew_sensor_abi::{ABI_VERSION, RECENT};
 use thiserror::Error;

@@ -1,6 +1,6 @@
 //! Who has read what: the ledger the programs keep, and the requests whose reading is waited for.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aya::maps::MapData;
 use clew_protocol::kernel::{Bound, FileKey, KernelEvent, ProcessKey};
+use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, Sequence};
 use clew_sensor_abi::ledger::{ENTRIES, Entry};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -165,10 +166,10 @@ impl Awaited {
 /// The requests whose reading is waited for, and where it will be found.
 pub(crate) struct Reads {
     ledger: Ledger,
-    /// In flight.
-    open: BTreeMap<u64, Awaited>,
+    /// In flight, in ascending order of their sequences: they come nearly so.
+    open: Vec<(u64, Awaited)>,
     /// Over, and not read.
-    unread: BTreeMap<u64, Awaited>,
+    unread: Vec<(u64, Awaited)>,
     looked_at_unread: Moment,
     /// Requests of which it cannot be known any more who read them, or how they ended.
     pub(crate) lost: u64,
@@ -181,8 +182,8 @@ impl Reads {
     pub(crate) fn new(map: &MapData) -> io::Result<Self> {
         Ok(Self {
             ledger: Ledger::map(map)?,
-            open: BTreeMap::new(),
-            unread: BTreeMap::new(),
+            open: Vec::new(),
+            unread: Vec::new(),
             looked_at_unread: Moment(0),
             lost: 0,
         })
@@ -190,12 +191,31 @@ impl Reads {
 
     pub(crate) fn expect(&mut self, sequence: Sequence) {
         make_room(&mut self.open, &mut self.lost);
-        self.open.insert(sequence.0, Awaited::default());
+        let behind = self.open.iter().rev();
+        let later = behind.take_while(|(other, _)| *other > sequence.0).count();
+        let at = self.open.len() - later;
+        if at > 0 && self.open[at - 1].0 == sequence.0 {
+            return;
+        }
+        self.open.insert(at, (sequence.0, Awaited::default()));
     }
 
     pub(crate) fn ended(&mut self, sequence: Sequence, at: Moment) {
-        if let Some(awaited) = self.open.get_mut(&sequence.0) {
-            awaited.ended.get_or_insert(at);
+        if let Ok(index) = self.open.binary_search_by_key(&sequence.0, |(it, _)| *it) {
+            self.open[index].1.ended.get_or_insert(at);
+        }
+    }
+
+    /// Makes up for what was not heard of: older ones that are not among these are over.
+    pub(crate) fn in_flight(&mut self, list: &InFlight) {
+        let open: HashSet<u64> = list.open.iter().map(|it| it.0).collect();
+        for (sequence, awaited) in &mut self.open {
+            if *sequence < list.below.0 && !open.contains(sequence) {
+                awaited.ended.get_or_insert(list.at);
+            }
+        }
+        for &sequence in &list.open {
+            self.expect(sequence);
         }
     }
 
@@ -209,29 +229,30 @@ impl Reads {
             lost,
             ..
         } = self;
-        open.retain(|&sequence, awaited| {
-            if awaited.learn(ledger.read(sequence), now, lost, events) {
+        open.retain_mut(|(sequence, awaited)| {
+            if awaited.learn(ledger.read(*sequence), now, lost, events) {
                 return false;
             }
             if awaited.ended.is_some() {
                 make_room(unread, lost);
-                unread.insert(sequence, std::mem::take(awaited));
+                unread.push((*sequence, std::mem::take(awaited)));
                 return false;
             }
             true
         });
         if thorough || now.since(self.looked_at_unread) >= SELDOM {
             self.looked_at_unread = now;
-            self.unread.retain(|&sequence, awaited| {
-                !awaited.learn(self.ledger.read(sequence), now, &mut self.lost, events)
+            self.unread.retain_mut(|(sequence, awaited)| {
+                !awaited.learn(self.ledger.read(*sequence), now, &mut self.lost, events)
             });
         }
     }
 }
 
-fn make_room(requests: &mut BTreeMap<u64, Awaited>, lost: &mut u64) {
+/// Forgets the oldest half when there are too many.
+fn make_room(requests: &mut Vec<(u64, Awaited)>, lost: &mut u64) {
     if requests.len() >= CAPACITY {
-        requests.pop_first();
-        *lost += 1;
+        requests.drain(..CAPACITY / 2);
+        *lost += CAPACITY as u64 / 2;
     }
 }

@@ -12,6 +12,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
+use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_sensor_abi::policy::{
     ConnectKey, ExecKey, MARK_CONDEMNED, MARKS, Mark, NEWEST_BY_LOADER, Service as ServiceEntry,
@@ -275,6 +276,11 @@ impl Sensor {
         self.reads.ended(sequence, at);
     }
 
+    /// All that the proxy has in flight: makes up for lost calls of the two above.
+    pub fn in_flight(&mut self, list: &InFlight) {
+        self.reads.in_flight(list);
+    }
+
     /// Adds what expected requests were read since the last call to the `events` of the ring, and
     /// puts all in the order of their times. What was read before one of the events is there.
     pub fn add_reads(&mut self, events: &mut Vec<KernelEvent>) {
@@ -286,7 +292,9 @@ impl Sensor {
 
     fn tell_lost(&mut self, events: &mut Vec<KernelEvent>) {
         let counted = LOST.map(|(counter, class)| (sum(&self.counters, counter), class));
-        let all = counted.into_iter().chain([(self.reads.lost, LostClass::Bound)]);
+        let all = counted
+            .into_iter()
+            .chain([(self.reads.lost, LostClass::Bound)]);
         for ((total, class), told) in all.zip(&mut self.lost_told) {
             if total > *told {
                 *told = total;

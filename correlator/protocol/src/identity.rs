@@ -49,7 +49,9 @@ pub struct ProxyId(pub u16);
 /// One upstream attempt: a 48-bit counter of the proxy that made it, starting at 1.
 ///
 /// A request that is retried has one sequence per attempt. Zero means "none" in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Sequence(pub u64);
 

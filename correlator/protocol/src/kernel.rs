@@ -6,13 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Moment, Sequence};
 
-/// One event of the kernel, in the order the kernel reserved its record.
+/// One event of the kernel.
+///
+/// Decisions ([`Exec`], [`Connect`]) come one by one, in the order the kernel made them. Reads
+/// ([`Bound`]) come in batches, in order of `at`: at the latest before the next decision, so that
+/// every read that came before a decision is known by then. A batch may hold reads that are later
+/// than the decision, and of requests that the proxy has reported as ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KernelEvent {
     /// A task has read a request.
     Bound(Bound),
     /// Response bytes of a request left after its thread had read another one: the thread
-    /// works on more than one request at a time.
+    /// works on more than one request at a time. Comes shortly after the request's end at the
+    /// latest.
     Interleaved {
         /// The request whose response came late.
         sequence: Sequence,
@@ -32,18 +38,17 @@ pub enum KernelEvent {
     },
 }
 
-/// Kinds of records that can be lost when the ring buffer is full.
+/// Kinds of events that can be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LostClass {
-    /// [`Bound`] records.
+    /// Requests of which it cannot be known any more who read them, nor whether they were
+    /// interleaved with others.
     Bound,
-    /// [`Exec`] records.
+    /// [`Exec`] records: the ring buffer was full.
     Exec,
-    /// [`Connect`] records.
+    /// [`Connect`] records: the ring buffer was full.
     Connect,
-    /// [`KernelEvent::Interleaved`] records.
-    Interleaved,
 }
 
 /// A process, safe against reuse of its id.

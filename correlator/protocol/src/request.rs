@@ -26,6 +26,25 @@ pub enum ProxyRecord {
     },
     /// The proxy is done with the attempt.
     Ended(RequestEnded),
+    /// All that is in flight. Records are lost when the queue is full; this makes up for it.
+    InFlight(InFlight),
+}
+
+/// The attempts in flight at one moment: any older one that is not among them has ended.
+///
+/// Sent every few seconds, and soon after a record was lost. A `Started` of an attempt in `open`
+/// and an `Ended` of one that is not may still be on their way.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// When `open` was listed.
+    pub at: Moment,
+    /// The sequence that the next attempt was to get a while *before* `open` was listed (a
+    /// second is plenty): what is not in `open` and below this was not just about to be entered.
+    pub below: Sequence,
+    /// All attempts in flight, in any order; those from `below` on may be left out.
+    pub open: Box<[Sequence]>,
+    /// Since the last of these messages, an `Input` record was lost.
+    pub inputs_lost: bool,
 }
 
 /// Head of one upstream attempt.

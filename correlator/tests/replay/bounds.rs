@@ -17,11 +17,36 @@ fn a_million_requests_that_never_end() {
 fn large_inputs_are_forgotten_first() {
     let mut scene = Scene::new();
     let large = "x".repeat(16_000);
-    for sequence in 1..=20_000 {
+    for sequence in 1..=10_000 {
         scene.start(sequence, &large);
         scene.end(sequence);
     }
-    assert!(scene.correlator.remembered() < 9_000);
+    assert!(scene.correlator.remembered_bytes() <= 128 << 20);
+    assert_eq!(scene.correlator.remembered(), 10_000);
+}
+
+/// Only requests that had ended made room for others: ten thousand slow ones were too much.
+#[test]
+fn large_inputs_of_requests_in_flight_are_bounded_too() {
+    let mut scene = Scene::new();
+    let large = "x".repeat(16_000);
+    for sequence in 1..=10_000 {
+        scene.start(sequence, &large);
+    }
+    assert!(scene.correlator.remembered_bytes() <= 128 << 20);
+}
+
+/// A case that had to go before its record was due was never written down.
+#[test]
+fn every_incident_is_reported_however_many_come_at_once() {
+    let mut scene = Scene::new();
+    for sequence in 1..=5_000 {
+        scene.start(sequence, "/\n");
+        scene.read(sequence, 1);
+        scene.exec(sequence, 1, "id");
+        scene.end(sequence);
+    }
+    assert_eq!(scene.reports().len(), 5_000);
 }
 
 #[test]

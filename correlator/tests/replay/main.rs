@@ -1,6 +1,10 @@
 //! Recorded orders of events on a fake clock: each proof, and the traps beside it.
 
+mod batches;
 mod bounds;
+mod cases;
+mod disorder;
+mod memory;
 mod proofs;
 mod scene;
 mod truth;

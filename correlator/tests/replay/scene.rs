@@ -9,7 +9,7 @@ use clew_protocol::kernel::{
     Bound, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey, Strength,
     Transport,
 };
-use clew_protocol::request::{Client, ProxyRecord, RequestEnded, RequestStarted};
+use clew_protocol::request::{Client, InFlight, ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::verdict::Action;
 use clew_protocol::{IncidentId, Moment, RequestId, Sequence};
 use uuid::Uuid;
@@ -50,7 +50,7 @@ impl Scene {
         Moment(self.now)
     }
 
-    fn put(&mut self, input: Input) {
+    pub(crate) fn put(&mut self, input: Input) {
         self.correlator.handle(input, &mut self.actions);
     }
 
@@ -94,6 +94,12 @@ impl Scene {
 
     pub(crate) fn read_when(&mut self, sequence: u64, tid: u32, previous_unanswered: bool) {
         let at = self.pass();
+        self.read_at(at.0, sequence, tid, previous_unanswered);
+    }
+
+    /// A read that is told of late.
+    pub(crate) fn read_at(&mut self, at: u64, sequence: u64, tid: u32, previous_unanswered: bool) {
+        let at = Moment(at);
         self.put(Input::Kernel(KernelEvent::Bound(Bound {
             at,
             sequence: Sequence(sequence),
@@ -110,6 +116,11 @@ impl Scene {
 
     pub(crate) fn end(&mut self, sequence: u64) {
         let at = self.pass();
+        self.end_at(at.0, sequence);
+    }
+
+    pub(crate) fn end_at(&mut self, at: u64, sequence: u64) {
+        let at = Moment(at);
         self.put(Input::Proxy(ProxyRecord::Ended(RequestEnded {
             sequence: Sequence(sequence),
             at,
@@ -117,6 +128,30 @@ impl Scene {
             relayed_body_bytes: 0,
             cancelled_at: None,
         })));
+    }
+
+    /// The proxy says what is in flight; `below` is all there has been.
+    pub(crate) fn in_flight(&mut self, below: u64, open: &[u64], inputs_lost: bool) {
+        let at = self.pass();
+        self.put(Input::Proxy(ProxyRecord::InFlight(InFlight {
+            at,
+            below: Sequence(below),
+            open: open.iter().map(|it| Sequence(*it)).collect(),
+            inputs_lost,
+        })));
+    }
+
+    pub(crate) fn more_input(&mut self, sequence: u64, bytes: &str) {
+        self.put(Input::Proxy(ProxyRecord::Input {
+            sequence: Sequence(sequence),
+            bytes: bytes.as_bytes().into(),
+        }));
+    }
+
+    pub(crate) fn interleaved(&mut self, sequence: u64) {
+        let at = self.pass();
+        let sequence = Sequence(sequence);
+        self.put(Input::Kernel(KernelEvent::Interleaved { sequence, at }));
     }
 
     /// `count` requests, two at a time on two threads, each answered before the next is read.
@@ -155,9 +190,14 @@ impl Scene {
         decision: Decision,
     ) {
         let at = self.pass();
+        let lineage = lineage(sequence, tid, strength);
+        self.exec_at(at.0, lineage, command, decision);
+    }
+
+    pub(crate) fn exec_at(&mut self, at: u64, lineage: Lineage, command: &str, decision: Decision) {
         self.put(Input::Kernel(KernelEvent::Exec(Box::new(Exec {
-            at,
-            lineage: lineage(sequence, tid, strength),
+            at: Moment(at),
+            lineage,
             decision,
             process: Process {
                 arguments: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), command.into()],
@@ -169,11 +209,15 @@ impl Scene {
     }
 
     pub(crate) fn connect(&mut self, sequence: u64, tid: u32, port: u16) {
+        self.connect_with(sequence, tid, port, Decision::Observed);
+    }
+
+    pub(crate) fn connect_with(&mut self, sequence: u64, tid: u32, port: u16, decision: Decision) {
         let at = self.pass();
         self.put(Input::Kernel(KernelEvent::Connect(Box::new(Connect {
             at,
             lineage: lineage(sequence, tid, Strength::Reader),
-            decision: Decision::Observed,
+            decision,
             pid: BACKEND.tgid,
             tid,
             comm: "worker".into(),
@@ -234,7 +278,7 @@ pub(crate) fn address(sequence: u64) -> IpAddr {
     ])
 }
 
-fn lineage(sequence: u64, tid: u32, strength: Strength) -> Lineage {
+pub(crate) fn lineage(sequence: u64, tid: u32, strength: Strength) -> Lineage {
     Lineage {
         strength,
         sequence: Sequence(sequence),

@@ -1,11 +1,17 @@
 //! The edge over real sockets: what reaches a backend, what reaches a client, and what a verdict
 //! does to a request wherever it is.
 
+mod backends;
+mod downgrade;
+mod forwarded;
 mod framing;
 mod hostile;
 mod inputs;
 mod patience;
+mod preface;
 mod relay;
 mod secure;
 mod stage;
+mod tls_stage;
+mod upload;
 mod verdict;

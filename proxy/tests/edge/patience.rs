@@ -5,17 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Connection, Stage, ok, wait_until};
-
-fn echo(connection: &mut Connection) -> Result<()> {
-    connection.head();
-    connection.send(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-    )?;
-    let mut stream = connection.stream.try_clone()?;
-    std::io::copy(&mut stream, &mut connection.stream)?;
-    Ok(())
-}
+use crate::stage::{Stage, echo, flood, ok, wait_until};
 
 /// A WebSocket is no request body: neither its deadline nor its size limit applies.
 #[test]
@@ -53,16 +43,6 @@ fn idle_connections_are_closed() -> Result<()> {
         "{:?}",
         start.elapsed()
     );
-    Ok(())
-}
-
-fn flood(connection: &mut Connection) -> Result<()> {
-    connection.head();
-    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")?;
-    let piece = "x".repeat(100_000);
-    for _ in 0..1000 {
-        connection.send(&piece)?;
-    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clew_protocol::{ProxyId, Token, TokenKey};
 
-use crate::stage::{Connection, Stage, ok};
+use crate::stage::{Connection, Stage, echo, ok};
 
 #[test]
 fn the_token_is_the_first_field() -> Result<()> {
@@ -77,16 +77,6 @@ fn event_streams_are_not_buffered() -> Result<()> {
         ensure!(read > 0);
         seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
-    Ok(())
-}
-
-fn echo(connection: &mut Connection) -> Result<()> {
-    connection.head();
-    connection.send(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
-    )?;
-    let mut stream = connection.stream.try_clone()?;
-    std::io::copy(&mut stream, &mut connection.stream)?;
     Ok(())
 }
 

@@ -1,99 +1,13 @@
 //! TLS and HTTP/2: the same verdicts over another wire.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use clew_proxy::{Config, TlsConfig};
-use h2::client::SendRequest;
-use http::{Request, Version};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use crate::stage::{Connection, PATIENCE, Script, Stage, ok, wait_until};
-
-/// An edge with TLS, and the certificate that its clients trust.
-struct Secure {
-    stage: Stage,
-    certificate: CertificateDer<'static>,
-    _files: tempfile::TempDir,
-}
-
-impl Secure {
-    fn new(script: Script) -> Result<Self> {
-        Self::with(script, |_| {})
-    }
-
-    fn with(script: Script, adjust: impl FnOnce(&mut Config)) -> Result<Self> {
-        let files = tempfile::tempdir()?;
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-        let tls = TlsConfig {
-            certificate: files.path().join("cert.pem"),
-            key: files.path().join("key.pem"),
-        };
-        std::fs::write(&tls.certificate, made.cert.pem())?;
-        std::fs::write(&tls.key, made.signing_key.serialize_pem())?;
-        let stage = Stage::with(script, |config| {
-            config.listeners[0].tls = Some(tls);
-            adjust(config);
-        })?;
-        Ok(Self {
-            stage,
-            certificate: made.cert.der().clone(),
-            _files: files,
-        })
-    }
-
-    async fn connect(
-        &self,
-        alpn: &[&[u8]],
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone())?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let address: SocketAddr = self.stage.address;
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from("localhost")?;
-        Ok(TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?)
-    }
-
-    async fn http2(&self) -> Result<SendRequest<Bytes>> {
-        let stream = self.connect(&[b"h2"], rustls::ALL_VERSIONS).await?;
-        let (client, connection) = h2::client::handshake(stream).await?;
-        tokio::spawn(connection);
-        Ok(client.ready().await?)
-    }
-}
-
-fn request(path: &str) -> Result<Request<()>> {
-    let uri = format!("https://localhost{path}");
-    Ok(Request::builder()
-        .version(Version::HTTP_2)
-        .uri(uri)
-        .body(())?)
-}
-
-fn on_runtime(test: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async { tokio::time::timeout(2 * PATIENCE, test).await? })
-}
+use crate::stage::{Connection, hang, ok, wait_until};
+use crate::tls_stage::{Secure, frame, on_runtime, request};
 
 #[test]
 fn http2_requests_are_tagged_like_others() -> Result<()> {
@@ -114,15 +28,6 @@ fn http2_requests_are_tagged_like_others() -> Result<()> {
         ensure!(head.contains("https"), "{head}");
         Ok(())
     })
-}
-
-fn hang(connection: &mut Connection) -> Result<()> {
-    while let Some(head) = connection.head() {
-        if head.starts_with("GET /fine") {
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
-        }
-    }
-    Ok(())
 }
 
 #[test]
@@ -183,27 +88,54 @@ fn http1_over_tls() -> Result<()> {
     })
 }
 
-/// RFC 8996: a ClientHello that offers TLS 1.1 at most is refused.
+/// A ClientHello of `version` at most, with all else that a TLS 1.2 handshake needs.
+fn client_hello(version: [u8; 2]) -> Vec<u8> {
+    // supported_groups: secp256r1; ec_point_formats: uncompressed; signature_algorithms:
+    // ecdsa_secp256r1_sha256, rsa_pss_rsae_sha256.
+    let extensions: &[u8] = &[
+        0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 6, 0, 4, 4, 3, 8, 4,
+    ];
+    let mut hello = version.to_vec();
+    hello.extend([7; 32]);
+    // No session, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 and its RSA sister, no compression.
+    hello.extend([0, 0, 4, 0xc0, 0x2b, 0xc0, 0x2f, 1, 0]);
+    hello.extend([0, extensions.len() as u8]);
+    hello.extend(extensions);
+    let mut record = vec![
+        22,
+        3,
+        1,
+        0,
+        hello.len() as u8 + 4,
+        1,
+        0,
+        0,
+        hello.len() as u8,
+    ];
+    record.extend(hello);
+    record
+}
+
+/// RFC 8996: refused for its version, and for nothing else.
 #[test]
 fn tls_below_1_2_is_refused() -> Result<()> {
     let secure = Secure::new(ok)?;
-    let mut client = secure.stage.client()?;
-    let random = [7; 32];
-    let mut hello = vec![3, 2];
-    hello.extend(random);
-    // No session, one cipher suite (TLS_RSA_WITH_AES_128_CBC_SHA), no compression.
-    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
-    let mut handshake = vec![1, 0, 0, hello.len() as u8];
-    handshake.extend(hello);
-    let mut record = vec![22, 3, 1, 0, handshake.len() as u8];
-    record.extend(handshake);
-    client.stream.write_all(&record)?;
-    let mut answer = Vec::new();
-    let _ = std::io::Read::read_to_end(&mut client.stream, &mut answer);
-    // Nothing, or an alert (content type 21).
-    ensure!(answer.first().is_none_or(|kind| *kind == 21), "{answer:?}");
+    let mut answers = Vec::new();
+    for version in [[3, 1], [3, 2], [3, 3]] {
+        let mut client = secure.stage.client()?;
+        client.stream.write_all(&client_hello(version))?;
+        let mut answer = [0; 7];
+        std::io::Read::read_exact(&mut client.stream, &mut answer)?;
+        answers.push(answer);
+    }
+    for answer in &answers[..2] {
+        // A fatal alert, protocol_version (RFC 8446 §6).
+        ensure!(answer[0] == 21 && answer[5..] == [2, 70], "{answers:?}");
+    }
+    // A ServerHello for the same with TLS 1.2.
+    ensure!(answers[2][0] == 22 && answers[2][5] == 2, "{answers:?}");
     wait_until("counted", || {
-        secure.stage.handle.counters().failed_handshakes == 1
+        secure.stage.handle.counters().failed_handshakes >= 2
     })?;
     Ok(())
 }
@@ -246,13 +178,6 @@ fn continuation_floods_end_the_connection() -> Result<()> {
     on_runtime(async {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut client = secure.connect(&[b"h2"], rustls::ALL_VERSIONS).await?;
-        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-            let length = (payload.len() as u32).to_be_bytes();
-            let mut bytes = length[1..].to_vec();
-            bytes.extend([kind, flags, 0, 0, 0, stream]);
-            bytes.extend(payload);
-            bytes
-        };
         client
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .await?;

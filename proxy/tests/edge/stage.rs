@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
-use clew_proxy::{Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, Tagging};
+use clew_proxy::{
+    Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, Tagging, TrustedHops,
+};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,38 @@ pub(crate) fn ok(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// Answers `GET /fine` and nothing else.
+pub(crate) fn hang(connection: &mut Connection) -> Result<()> {
+    while let Some(head) = connection.head() {
+        if head.starts_with("GET /fine") {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes an upgrade and sends back what comes.
+pub(crate) fn echo(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    )?;
+    let mut stream = connection.stream.try_clone()?;
+    std::io::copy(&mut stream, &mut connection.stream)?;
+    Ok(())
+}
+
+/// Answers with 100 MB.
+pub(crate) fn flood(connection: &mut Connection) -> Result<()> {
+    connection.head();
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")?;
+    let piece = "x".repeat(100_000);
+    for _ in 0..1000 {
+        connection.send(&piece)?;
+    }
+    Ok(())
+}
+
 impl Stage {
     pub(crate) fn new(script: Script) -> Result<Self> {
         Self::with(script, |_| {})
@@ -99,7 +133,7 @@ impl Stage {
             }],
             services: vec![ServiceConfig::new("test", vec![upstream])],
             limits: Limits::default(),
-            trusted_hops: Vec::new(),
+            trusted_hops: TrustedHops::default(),
             shared_addresses: Vec::new(),
             threads: 1,
             tagging: Some(Tagging {
@@ -143,7 +177,7 @@ impl Stage {
         let mut joined = Vec::new();
         loop {
             match self.records.recv_timeout(PATIENCE)? {
-                ProxyRecord::Started(_) => {}
+                ProxyRecord::Started(_) | ProxyRecord::InFlight(_) => {}
                 ProxyRecord::Input { bytes, .. } => joined.extend_from_slice(&bytes),
                 ProxyRecord::Ended(_) => return Ok(String::from_utf8_lossy(&joined).into_owned()),
             }

@@ -5,16 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Client, Connection, Stage, localhost, ok, wait_until};
-
-fn hang(connection: &mut Connection) -> Result<()> {
-    while let Some(head) = connection.head() {
-        if head.starts_with("GET /fine") {
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
-        }
-    }
-    Ok(())
-}
+use crate::stage::{Client, Connection, Stage, echo, flood, hang, localhost, ok, wait_until};
 
 #[test]
 fn a_hanging_request_is_answered_403_at_once() -> Result<()> {
@@ -89,6 +80,53 @@ fn a_response_that_ends_with_the_connection_is_cut() -> Result<()> {
     ensure!(stage.cancel(started.sequence));
     let rest = client.rest()?;
     ensure!(!rest.ends_with("0\r\n\r\n"), "clean end: {rest:?}");
+    Ok(())
+}
+
+#[test]
+fn an_upload_is_answered_403_before_its_end() -> Result<()> {
+    let stage = Stage::new(hang)?;
+    let mut client = stage.client()?;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin")?;
+    stage.upstream_head()?;
+    ensure!(stage.cancel(stage.started()?.sequence));
+    ensure!(client.response()?.status == 403);
+    // The rest of the body must not be read as a request.
+    ensure!(client.rest()?.is_empty());
+    ensure!(stage.ended()?.cancelled_at.is_some());
+    Ok(())
+}
+
+#[test]
+fn a_websocket_is_cut() -> Result<()> {
+    let stage = Stage::new(echo)?;
+    let mut client = stage.client()?;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    ensure!(client.head()?.starts_with("HTTP/1.1 101"));
+    client.send("ping")?;
+    std::io::Read::read_exact(&mut client.stream, &mut [0; 4])?;
+    ensure!(stage.cancel(stage.started()?.sequence));
+    ensure!(client.rest()?.is_empty());
+    ensure!(stage.ended()?.cancelled_at.is_some());
+    wait_until("over", || stage.handle.in_flight() == 0)
+}
+
+/// Nothing is read from a backend while its client takes nothing: the verdict has to reach a
+/// request that waits to write.
+#[test]
+fn a_client_that_does_not_read_is_cut() -> Result<()> {
+    let stage = Stage::new(flood)?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    let sequence = stage.started()?.sequence;
+    // Until the buffers on the way are full.
+    std::thread::sleep(Duration::from_millis(300));
+    ensure!(stage.cancel(sequence));
+    wait_until("over", || stage.handle.in_flight() == 0)?;
+    let ended = stage.ended()?;
+    ensure!(ended.cancelled_at.is_some());
+    ensure!(client.rest()?.len() < 50_000_000, "all of it came");
     Ok(())
 }
 
@@ -187,7 +225,9 @@ fn banned_sources_are_refused() -> Result<()> {
 
 #[test]
 fn bans_follow_the_forwarded_address() -> Result<()> {
-    let stage = Stage::with(ok, |config| config.trusted_hops = vec![localhost().into()])?;
+    let stage = Stage::with(ok, |config| {
+        config.trusted_hops.networks = vec![localhost().into()]
+    })?;
     let banned = SocketAddr::from(([198, 51, 100, 7], 0)).ip();
     stage.handle.ban(banned, Duration::from_secs(60), None);
     for (hop, status) in [("198.51.100.7", 403), ("198.51.100.8", 200)] {
@@ -197,6 +237,18 @@ fn bans_follow_the_forwarded_address() -> Result<()> {
         ))?;
         ensure!(client.response()?.status == status);
     }
+    Ok(())
+}
+
+/// Everybody behind a balancer would be banned with it.
+#[test]
+fn trusted_hops_are_never_banned() -> Result<()> {
+    let stage = Stage::with(ok, |config| {
+        config.trusted_hops.networks = vec![localhost().into()];
+    })?;
+    ensure!(!stage.handle.ban(localhost(), Duration::from_secs(60), None));
+    ensure!(stage.client()?.get("/")?.status == 200);
+    ensure!(stage.started()?.client.shared);
     Ok(())
 }
 

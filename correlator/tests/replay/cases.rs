@@ -1,0 +1,90 @@
+//! An incident grows: what was in doubt may be proven by what follows.
+
+use clew_protocol::incident::IncidentAction;
+use clew_protocol::kernel::{Decision, Strength};
+use clew_protocol::verdict::Proof;
+
+use crate::scene::{Scene, address};
+
+fn two_requests() -> Scene {
+    let mut scene = Scene::new();
+    scene.start(1, "/run?touch /tmp/marker-1\n");
+    scene.start(2, "/run?rm -r /srv/everything\n");
+    scene.read(1, 1);
+    scene.read(2, 2);
+    scene
+}
+
+/// A case was attributed once: by the connection, which proves nothing.
+#[test]
+fn a_later_stop_proves_what_the_first_did_not() {
+    let mut scene = two_requests();
+    scene.connect_with(1, 1, 4444, Decision::Denied);
+    assert!(scene.condemned().is_empty());
+    assert_eq!(scene.reports()[0].action, IncidentAction::Stopped);
+    scene.exec(1, 1, "touch /tmp/marker-1");
+    assert_eq!(scene.condemned(), [1]);
+    assert_eq!(scene.banned(), [address(1)]);
+    let reports = scene.reports();
+    let last = reports.last().expect("a record");
+    assert_eq!((last.id, last.revision), (reports[0].id, 2));
+    assert_eq!(last.action, IncidentAction::Banned);
+    assert_eq!(last.proof, Proof::Content);
+    assert_eq!(last.steps.len(), 2);
+    assert_eq!(scene.correlator.counters().incidents, 1);
+}
+
+#[test]
+fn a_proof_that_was_acted_upon_stays() {
+    let mut scene = two_requests();
+    scene.exec(1, 1, "touch /tmp/marker-1");
+    scene.exec(1, 1, "rm -r /srv/everything");
+    assert_eq!(scene.condemned(), [1]);
+    assert_eq!(scene.banned(), [address(1)]);
+    let reports = scene.reports();
+    let request = reports.last().and_then(|last| last.request.as_ref());
+    assert_eq!(request.map(|it| it.sequence.0), Some(1));
+}
+
+/// Two requests proven for one mark: the mark is worth nothing, and neither is named.
+#[test]
+fn proofs_that_contradict_are_none() {
+    let mut scene = two_requests();
+    let (strength, observed) = (Strength::Reader, Decision::Observed);
+    scene.exec_with(1, 1, "touch /tmp/marker-1", strength, observed);
+    scene.exec(1, 1, "rm -r /srv/everything");
+    assert!(scene.condemned().is_empty());
+    let reports = scene.reports();
+    let last = reports.last().expect("a record");
+    assert_eq!(last.proof, Proof::Candidates);
+    assert_eq!(last.candidates.len(), 2);
+}
+
+/// What was proven when nothing was stopped is acted upon when something is.
+#[test]
+fn a_stop_after_an_observed_proof_is_acted_upon() {
+    let mut scene = two_requests();
+    let (strength, observed) = (Strength::Reader, Decision::Observed);
+    scene.exec_with(1, 1, "touch /tmp/marker-1", strength, observed);
+    assert!(scene.condemned().is_empty());
+    scene.exec(1, 1, "id");
+    assert_eq!(scene.condemned(), [1]);
+}
+
+/// The later stop waits for the end of the request before, as the first would.
+#[test]
+fn a_later_stop_may_wait_too() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(8000, "/a\n");
+    scene.read(8000, 1);
+    scene.start(8001, "/b\n");
+    scene.read(8001, 1);
+    scene.connect_with(8001, 1, 4444, Decision::Denied);
+    scene.now += 2_000_000;
+    scene.tick();
+    scene.exec(8001, 1, "id");
+    assert!(scene.condemned().is_empty());
+    scene.end(8000);
+    assert_eq!(scene.condemned(), [8001]);
+}

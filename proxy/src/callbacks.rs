@@ -1,0 +1,323 @@
+//! One request's way through the edge, as pingora calls it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clew_protocol::Moment;
+use clew_protocol::identity::TOKEN_HEADER;
+use http::header::{CONTENT_LENGTH, HeaderName};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::downstream::{answer_for, phase, spare};
+use crate::exchange::{Exchange, Gateway};
+use crate::flight::Upstream;
+use crate::page::Answer;
+use crate::upstream::put_first;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Upstream attempts per request: a backend that refuses is passed over twice.
+const ATTEMPTS: u8 = 3;
+
+/// The gateway as pingora calls it; others hold it too.
+pub(crate) struct Callbacks(pub(crate) Arc<Gateway>);
+
+impl Deref for Callbacks {
+    type Target = Gateway;
+
+    fn deref(&self) -> &Gateway {
+        &self.0
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Callbacks {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::fresh()
+    }
+
+    // No compression: what a backend sends is what a client gets.
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<()> {
+        self.tally.requests.add_one();
+        if let Some(phase) = phase(session) {
+            phase.set_in_request(true);
+            phase.set_relayed(None);
+        }
+        ctx.upload = session.req_header().extensions.get().cloned();
+        session.set_write_timeout(Some(self.limits.write_deadline));
+        // pingora waits for ever for the next request of an HTTP/1.1 client.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.limits.keepalive.as_secs().max(1)));
+        }
+        ctx.started = Moment::now();
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<bool> {
+        if let Some(answer) = self.refusal(session) {
+            self.answer(session, ctx.id, answer).await?;
+            return Ok(true);
+        }
+        let request = session.req_header();
+        ctx.service = self.services.route(&request.uri, &request.headers).cloned();
+        Ok(false)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Exchange,
+    ) -> Result<()> {
+        if end_of_stream && let Some(upload) = &ctx.upload {
+            upload.set_done();
+        }
+        let piece = body.as_deref().unwrap_or_default();
+        if piece.is_empty() && ctx.request_body_bytes == 0 {
+            return Ok(());
+        }
+        ctx.request_body_bytes += piece.len() as u64;
+        // What follows an upgrade is no body: a WebSocket may say what it likes, as long as it
+        // likes.
+        if !session.was_upgraded()
+            && let Some(status) = self.body_excess(ctx)
+        {
+            return Err(Error::new(ErrorType::HTTPStatus(status)));
+        }
+        self.hurry_body(session, ctx);
+        self.keep_input(ctx, piece, end_of_stream);
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let service = ctx
+            .service
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+        let address = service
+            .pick()
+            .ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
+        ctx.attempts += 1;
+        Ok(Box::new(service.peer(address)))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _reused: bool,
+        _: &HttpPeer,
+        fd: std::os::fd::RawFd,
+        digest: Option<&Digest>,
+        ctx: &mut Exchange,
+    ) -> Result<()> {
+        if self.tagging.is_none() && ctx.upload.is_none() {
+            return Ok(());
+        }
+        let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
+        ctx.upstream = socket.and_then(|socket| {
+            let local = *socket.local_addr()?.as_inet()?;
+            let peer = *socket.peer_addr()?.as_inet()?;
+            Some(Upstream { fd, local, peer })
+        });
+        if let Some(upload) = &ctx.upload {
+            upload.connect(ctx.upstream);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream_request: &mut RequestHeader,
+        ctx: &mut Exchange,
+    ) -> Result<()> {
+        // An attempt before this one has failed.
+        self.end_attempt(ctx, None);
+        // It is sent the body from the start.
+        ctx.request_body_bytes = 0;
+        self.hurry_body(session, ctx);
+        upstream_request.remove_header(TOKEN_HEADER);
+        upstream_request.insert_header(&REQUEST_ID, ctx.id.to_string())?;
+        self.forward_client(session, upstream_request)?;
+        if let Some(tagging) = &self.tagging {
+            let token = self.name_attempt(tagging, session, ctx).ok_or_else(|| {
+                Error::explain(ErrorType::InternalError, "attempt without a name")
+            })?;
+            put_first(upstream_request, &token)?;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Exchange,
+    ) -> Result<()> {
+        if is_complete(session, response)
+            && let Some(flight) = &ctx.flight
+        {
+            flight.let_go();
+        }
+        ctx.check_verdict()?;
+        if is_final(response)
+            && let (Some(phase), Some(flight)) = (phase(session), &ctx.flight)
+        {
+            phase.set_relayed(Some(flight.sequence));
+        }
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            session.set_read_timeout(None);
+        } else {
+            self.hurry_body(session, ctx);
+        }
+        response.insert_header(&REQUEST_ID, ctx.id.to_string())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream && let Some(flight) = &ctx.flight {
+            flight.let_go();
+        }
+        ctx.check_verdict()?;
+        Ok(None)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        ctx.check_verdict()?;
+        self.hurry_body(session, ctx);
+        ctx.relayed_body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let others = ctx
+            .service
+            .as_ref()
+            .is_some_and(|it| it.config.upstreams.len() > 1);
+        error.set_retry(others && ctx.attempts < ATTEMPTS);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        if ctx.is_cancelled() {
+            ctx.cancelled_at.get_or_insert_with(Moment::now);
+            error.set_retry(false);
+        } else if ctx.is_overdue()
+            || !session.req_header().method.is_idempotent()
+            || session.as_ref().retry_buffer_truncated()
+            || ctx.attempts >= ATTEMPTS
+        {
+            error.set_retry(false);
+        } else {
+            error.retry.decide_reuse(client_reused);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Exchange,
+    ) -> FailToProxy {
+        let cancelled = ctx.is_cancelled();
+        if cancelled {
+            self.tally.cancelled.add_one();
+            ctx.cancelled_at.get_or_insert_with(Moment::now);
+        }
+        let answer = if cancelled {
+            Some(Answer::Blocked)
+        } else if ctx.is_overdue() {
+            Some(Answer::Status(408))
+        } else {
+            answer_for(error)
+        };
+        let begun = session.response_written().is_some_and(is_final);
+        let mut status = 0;
+        if let Some(answer) = answer
+            && !begun
+        {
+            status = answer.status();
+            match self.answer(session, ctx.id, answer).await {
+                Ok(()) => ctx.reusable = cancelled && session.is_body_done(),
+                Err(error) => tracing::debug!(%error, "error page not delivered"),
+            }
+        }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Exchange) {
+        let status = session
+            .response_written()
+            .map(|header| header.status.as_u16());
+        self.end_attempt(ctx, status);
+        let Some(phase) = phase(session).cloned() else {
+            return;
+        };
+        phase.set_in_request(false);
+        if ctx.reusable {
+            spare(session, &phase).await;
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, ctx: &Exchange, error: &Error) -> bool {
+        ctx.is_cancelled() || *error.esource() == ErrorSource::Downstream
+    }
+}
+
+/// Whether no other header follows: after 101 the connection speaks another protocol.
+fn is_final(response: &ResponseHeader) -> bool {
+    let status = response.status;
+    !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Whether the response ends with its header: pingora shows no end of a body that there is not.
+fn is_complete(session: &Session, response: &ResponseHeader) -> bool {
+    let is_empty = || {
+        let length = response.headers.get(CONTENT_LENGTH);
+        length.is_some_and(|length| length == "0")
+    };
+    !response.status.is_informational()
+        && (session.req_header().method == http::Method::HEAD
+            || matches!(response.status.as_u16(), 204 | 304)
+            || is_empty())
+}

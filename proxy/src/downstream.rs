@@ -1,0 +1,166 @@
+//! The client's side of a request: what is refused, what the edge answers by itself, and how long
+//! a body may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clew_protocol::{Moment, RequestId};
+use http::header::{CONTENT_LENGTH, HOST};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::connection::Phase;
+use crate::exchange::{Exchange, Gateway};
+use crate::framing;
+use crate::page::Answer;
+
+impl Gateway {
+    /// Whether the request is refused before any backend hears of it.
+    pub(crate) fn refusal(&self, session: &Session) -> Option<Answer> {
+        let request = session.req_header();
+        let peer = session
+            .client_addr()
+            .and_then(|address| address.as_inet())?;
+        if !self.bans.is_empty()
+            && self
+                .bans
+                .contains(self.neighbours.address(peer.ip(), &request.headers))
+        {
+            self.tally.banned_requests.add_one();
+            return Some(Answer::Blocked);
+        }
+        let bytes = request.raw_path().len() + head_bytes(request);
+        let status =
+            if request.headers.len() > self.limits.headers || bytes > self.limits.head_bytes {
+                431
+            } else if !has_one_host(request) || !is_unambiguous(session) {
+                400
+            } else if declared_length(request).is_some_and(|bytes| bytes > self.limits.body_bytes) {
+                413
+            } else {
+                return None;
+            };
+        self.tally.bad_requests.add_one();
+        Some(Answer::Status(status))
+    }
+
+    /// Writes an answer of the edge's own; the connection can go on only if nothing of the
+    /// request is left on it.
+    pub(crate) async fn answer(
+        &self,
+        session: &mut Session,
+        id: RequestId,
+        answer: Answer,
+    ) -> Result<()> {
+        let (header, body) = answer.render(id, Some(&session.req_header().headers))?;
+        if let Some(phase) = phase(session) {
+            phase.set_relayed(None);
+        }
+        if !session.is_body_done() || answer != Answer::Blocked {
+            session.set_keepalive(None);
+        }
+        let head_only = session.req_header().method == http::Method::HEAD;
+        session
+            .write_response_header(Box::new(header), head_only)
+            .await?;
+        if !head_only {
+            session.write_response_body(Some(body), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the body is larger or slower than it may be.
+    pub(crate) fn body_excess(&self, ctx: &Exchange) -> Option<u16> {
+        if ctx.request_body_bytes > self.limits.body_bytes {
+            return Some(413);
+        }
+        self.body_time_left(ctx).is_zero().then_some(408)
+    }
+
+    fn body_time_left(&self, ctx: &Exchange) -> Duration {
+        let spent = Moment::now().since(ctx.started);
+        self.limits.body_deadline.saturating_sub(spent)
+    }
+
+    /// Leaves the reads of an unfinished body what is left of its deadline. pingora starts its
+    /// timeout anew for each read, and for each piece of a response that arrives meanwhile.
+    pub(crate) fn hurry_body(&self, session: &mut Session, ctx: &Exchange) {
+        if !session.is_body_done() && !session.was_upgraded() {
+            session.set_read_timeout(Some(self.body_time_left(ctx)));
+        }
+    }
+}
+
+/// What a failed request is answered with; none when nobody listens any more.
+pub(crate) fn answer_for(error: &Error) -> Option<Answer> {
+    let status = match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(status), _) => *status,
+        (
+            ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout,
+            ErrorSource::Upstream,
+        ) => 504,
+        (_, ErrorSource::Upstream) => 502,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => 408,
+        (
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
+            ErrorSource::Downstream,
+        ) => return None,
+        (_, ErrorSource::Downstream) => 400,
+        _ => 500,
+    };
+    Some(Answer::Status(status))
+}
+
+/// Keeps the connection from being closed: pingora ends it after any failed request, also when
+/// the failure was a verdict and the answer a complete 403.
+pub(crate) async fn spare(session: &mut Session, phase: &Phase) {
+    let nothing = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
+    let ended = std::mem::replace(&mut session.downstream_session, Box::new(nothing));
+    if let Ok(Some(reusable)) = ended.finish().await
+        && let (stream, None) = reusable.into_parts()
+    {
+        phase.spare(stream);
+    }
+}
+
+pub(crate) fn phase(session: &Session) -> Option<&Arc<Phase>> {
+    Phase::of(session.digest()?.proxy_digest.as_deref())
+}
+
+/// HTTP/2 frames have lengths of their own; what can be ambiguous is an HTTP/1 head.
+fn is_unambiguous(session: &Session) -> bool {
+    let http1 = session.as_downstream().as_http1();
+    http1.is_none_or(|http1| framing::is_unambiguous(&http1.get_headers_raw_bytes()))
+}
+
+fn declared_length(request: &RequestHeader) -> Option<u64> {
+    request
+        .headers
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// RFC 9112 §3.2: an HTTP/1.1 request names its host once.
+fn has_one_host(request: &RequestHeader) -> bool {
+    let hosts = request.headers.get_all(HOST).iter().count();
+    match request.version {
+        http::Version::HTTP_2 => request.uri.authority().is_some() || hosts == 1,
+        http::Version::HTTP_11 => hosts == 1,
+        _ => hosts <= 1,
+    }
+}
+
+/// Bytes of the fields as they came, give or take white space.
+fn head_bytes(request: &RequestHeader) -> usize {
+    request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum()
+}

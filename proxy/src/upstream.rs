@@ -1,0 +1,153 @@
+//! The backend's side of a request: how an attempt is named for the kernel, what the correlator is
+//! told of it, and what the backend is told of the client.
+
+use std::io::Write;
+
+use clew_protocol::identity::TOKEN_HEADER;
+use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
+use clew_protocol::{Moment, Token};
+use http::header::HeaderName;
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use crate::client::{FORWARDED_FOR, own_authority};
+use crate::config::Tagging;
+use crate::downstream::phase;
+use crate::exchange::{Exchange, Gateway};
+use crate::inputs::{BodyInputs, Inputs};
+
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+impl Gateway {
+    /// Names the attempt for the kernel and tells the correlator, before a byte goes upstream.
+    pub(crate) fn name_attempt(
+        &self,
+        tagging: &Tagging,
+        session: &Session,
+        ctx: &mut Exchange,
+    ) -> Option<Token> {
+        let (service, upstream) = (ctx.service.as_ref()?, ctx.upstream?);
+        let request = session.req_header();
+        let peer = session
+            .client_addr()
+            .and_then(|address| address.as_inet())?;
+        let inputs = Inputs::of_head(request);
+        ctx.body_inputs = Some(BodyInputs::new(request, inputs.len()));
+        let flight = self.flights.begin(Some(upstream), phase(session).cloned());
+        let started = RequestStarted {
+            sequence: flight.sequence,
+            id: ctx.id,
+            at: ctx.started,
+            client: self.neighbours.client(*peer, request),
+            method: request.method.as_str().into(),
+            target: shown(request.raw_path(), 2048),
+            authority: shown(own_authority(request), 255),
+            service: service.config.name.as_str().into(),
+            upstream: upstream.peer,
+            inputs: inputs.into_bytes(),
+        };
+        let token = Token::mint(&tagging.key, tagging.proxy, flight.sequence);
+        self.record(tagging, ProxyRecord::Started(Box::new(started)));
+        ctx.flight = Some(flight);
+        Some(token)
+    }
+
+    /// The attempt is over, for better or worse.
+    pub(crate) fn end_attempt(&self, ctx: &mut Exchange, status: Option<u16>) {
+        let (Some(tagging), Some(flight)) = (&self.tagging, ctx.flight.take()) else {
+            return;
+        };
+        self.flights.end(&flight);
+        let ended = RequestEnded {
+            sequence: flight.sequence,
+            at: Moment::now(),
+            status,
+            relayed_body_bytes: ctx.relayed_body_bytes,
+            cancelled_at: ctx.cancelled_at,
+        };
+        self.record(tagging, ProxyRecord::Ended(ended));
+    }
+
+    pub(crate) fn keep_input(&self, ctx: &mut Exchange, body: &[u8], is_last: bool) {
+        let (Some(tagging), Some(flight)) = (&self.tagging, &ctx.flight) else {
+            return;
+        };
+        let Some(inputs) = &mut ctx.body_inputs else {
+            return;
+        };
+        let bytes = inputs.next(body, is_last);
+        if bytes.is_empty() {
+            return;
+        }
+        let record = ProxyRecord::Input {
+            sequence: flight.sequence,
+            bytes,
+        };
+        self.record(tagging, record);
+    }
+
+    fn record(&self, tagging: &Tagging, record: ProxyRecord) {
+        let lost = match &record {
+            ProxyRecord::Input { .. } => &self.tally.lost_inputs,
+            _ => &self.tally.lost_records,
+        };
+        if tagging.records.try_send(record).is_err() {
+            lost.add_one();
+        }
+    }
+
+    /// Appends the peer to `X-Forwarded-For`, and says how it came unless it is a trusted hop that
+    /// knows better how its own client did.
+    pub(crate) fn forward_client(
+        &self,
+        session: &Session,
+        request: &mut RequestHeader,
+    ) -> Result<()> {
+        let Some(peer) = session.client_addr().and_then(|address| address.as_inet()) else {
+            return Ok(());
+        };
+        let peer = peer.ip().to_canonical();
+        let mut chain = Vec::with_capacity(64);
+        for hops in request.headers.get_all(&FORWARDED_FOR) {
+            chain.extend_from_slice(hops.as_bytes());
+            chain.extend_from_slice(b", ");
+        }
+        // Writing to a vector does not fail.
+        let _ = write!(chain, "{peer}");
+        request.insert_header(&FORWARDED_FOR, chain)?;
+        if self.neighbours.trusts(peer) && request.headers.contains_key(&FORWARDED_PROTO) {
+            return Ok(());
+        }
+        let tls = session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some());
+        request.insert_header(&FORWARDED_PROTO, if tls { "https" } else { "http" })
+    }
+}
+
+/// Rebuilds the head with the token as its first field, order and spelling of the others kept.
+pub(crate) fn put_first(request: &mut RequestHeader, token: &Token) -> Result<()> {
+    let mut tagged = RequestHeader::build(
+        request.method.clone(),
+        request.raw_path(),
+        Some(request.headers.len() + 1),
+    )?;
+    tagged.set_version(request.version);
+    tagged.insert_header(TOKEN_HEADER, &token.to_hex()[..])?;
+    if request.has_case() {
+        for (name, value) in request.case_header_iter() {
+            tagged.append_header(name.clone(), value)?;
+        }
+    } else {
+        for (name, value) in &request.headers {
+            tagged.append_header(name, value)?;
+        }
+    }
+    *request = tagged;
+    Ok(())
+}
+
+fn shown(bytes: &[u8], limit: usize) -> Box<str> {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]).into()
+}
