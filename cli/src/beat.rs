@@ -58,7 +58,7 @@ impl Beat {
         self.last = now;
         sensor.heartbeat()?;
         if let Some(list) = self.list(now, handle) {
-            sensor.in_flight(&list);
+            sensor.in_flight(&list)?;
             correlator.handle(Input::Proxy(ProxyRecord::InFlight(list)), actions);
         }
         self.tell(handle, sensor, correlator);

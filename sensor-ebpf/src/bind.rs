@@ -9,11 +9,12 @@ use clew_sensor_abi::RECENT;
 use clew_sensor_abi::record::{STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
+use crate::early;
 use crate::kernel::{Task, executable, leader, member, process_key};
 use crate::maps::{count, entry_of, exchange, mark_of, offset, socket_context, task_context};
 use crate::report::now;
-use crate::socket::{QUEUE, SocketContext};
 use crate::task::current;
+use clew_sensor_abi::socket::{QUEUE, SocketContext};
 
 const MSG_PEEK: i32 = 2;
 
@@ -27,7 +28,10 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // SAFETY: the tracepoint's own socket.
-    let Some(socket) = (unsafe { socket_context(sk, false) }) else {
+    let known = unsafe { socket_context(sk, false) };
+    // SAFETY: as above.
+    let adopt = || unsafe { early::any().then(|| early::adopt(sk)).flatten() };
+    let Some(socket) = known.or_else(adopt) else {
         return 0;
     };
     if socket.tagged == 0 {

@@ -6,6 +6,7 @@
 //! | tag | [`tag::tag`] | `cgroup_skb/ingress` |
 //! | bind | [`bind::bind`] | `tp_btf/sock_recv_length` |
 //! | inherit | [`inherit::inherit`] | `tp_btf/sched_process_fork` |
+//! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | mute | [`mute::mute`] | `cgroup_skb/egress` |
@@ -20,6 +21,7 @@
 mod bind;
 mod decide;
 mod deny;
+mod early;
 mod hold;
 mod inherit;
 mod kernel;
@@ -28,9 +30,9 @@ mod mute;
 mod null;
 mod packet;
 mod path;
+mod prepare;
 mod report;
 mod snapshot;
-mod socket;
 mod tag;
 mod task;
 mod token;

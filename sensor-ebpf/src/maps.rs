@@ -20,7 +20,7 @@ use clew_sensor_abi::policy::{
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
 
-use crate::socket::SocketContext;
+use clew_sensor_abi::socket::{EARLY as EARLY_CAPACITY, Early, Flow, SocketContext};
 
 /// Offsets of kernel members; overwritten by the loader, constant to the verifier.
 #[unsafe(no_mangle)]
@@ -56,6 +56,19 @@ pub static MARKS: HashMap<u64, Mark, { MARKS_CAPACITY as usize }> = HashMap::new
 /// newer than all marks, which is nearly all traffic, need not look into [`MARKS`].
 #[btf_map]
 static NEWEST_MARK: Array<u64, 2> = Array::new();
+
+/// What arrived on connections that have no socket yet. Entries go when the socket is there; what
+/// is left of connections that never came to be, the loader removes.
+#[btf_map]
+pub static EARLY: HashMap<Flow, Early, { EARLY_CAPACITY as usize }> = HashMap::new();
+
+/// Not 0 once anything was early.
+#[btf_map]
+pub static EARLY_SEEN: Array<u32, 1> = Array::new();
+
+/// Where a value of [`EARLY`] is made; per CPU, because softirqs do not nest.
+#[btf_map]
+pub static SPARE: PerCpuArray<Early, 1> = PerCpuArray::new();
 
 /// Services by entry port (host order).
 #[btf_map]

@@ -8,7 +8,7 @@ use clew_sensor_abi::settings::Counter;
 use crate::maps::{count, entry_of, mark_of, socket_context};
 use crate::packet::Segment;
 use crate::report::now;
-use crate::socket::SocketContext;
+use clew_sensor_abi::socket::SocketContext;
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;

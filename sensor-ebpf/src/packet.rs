@@ -17,6 +17,7 @@ pub struct Segment {
 
 const IPPROTO_TCP: u8 = 6;
 const FIN: u8 = 1;
+const SYN: u8 = 2;
 const RST: u8 = 4;
 
 impl Segment {
@@ -58,8 +59,10 @@ impl Segment {
         if header + 20 > end {
             return None;
         }
-        let seq = u32::from_be(unsafe { *((header + 4) as *const u32) });
         let flags = unsafe { *((header + 13) as *const u8) };
+        let seq = u32::from_be(unsafe { *((header + 4) as *const u32) });
+        // SYN takes a number of its own (RFC 9293, 3.4); TCP Fast Open puts data behind it.
+        let seq = seq.wrapping_add(u32::from(flags & SYN != 0));
         if flags & RST != 0 {
             return None;
         }
@@ -72,4 +75,42 @@ impl Segment {
             fin: flags & FIN != 0,
         })
     }
+}
+
+/// Source and destination address (IPv4 mapped) and ports, all in network order.
+#[inline(always)]
+pub fn addresses(ctx: &SkBuffContext) -> Option<([u32; 4], [u32; 4], (u16, u16))> {
+    // SAFETY: the program's own context.
+    let (start, end) = unsafe {
+        (
+            (*ctx.skb.skb).data as usize,
+            (*ctx.skb.skb).data_end as usize,
+        )
+    };
+    if start + 40 > end {
+        return None;
+    }
+    // SAFETY (here and below): each read lies below `end`, as checked just before it.
+    let word = |offset: usize| unsafe { *((start + offset) as *const u32) };
+    let first = unsafe { *(start as *const u8) };
+    let (source, destination, header) = if first >> 4 == 4 {
+        let mapped = |ip4| [0, 0, 0xffff_u32.to_be(), ip4];
+        (
+            mapped(word(12)),
+            mapped(word(16)),
+            usize::from(first & 15) * 4,
+        )
+    } else {
+        (
+            [word(8), word(12), word(16), word(20)],
+            [word(24), word(28), word(32), word(36)],
+            40,
+        )
+    };
+    let ports = start + header;
+    if ports + 4 > end {
+        return None;
+    }
+    let port = |offset: usize| unsafe { *((ports + offset) as *const u16) };
+    Some((source, destination, (port(0), port(2))))
 }

@@ -9,6 +9,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::cty::c_long;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
 use aya_ebpf::macros::cgroup_skb;
@@ -16,10 +17,11 @@ use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::TOKEN_LINE;
 use clew_sensor_abi::settings::Counter;
 
+use crate::early;
 use crate::maps::{PORTS, SCRATCH, Scratch, count, settings, socket_context};
 use crate::packet::Segment;
-use crate::socket::{Arrival, CARRY, QUEUE, SocketContext};
 use crate::token::{LINE_BYTES, Match, compare, redeem};
+use clew_sensor_abi::socket::{Arrival, CARRY, QUEUE, SocketContext};
 
 /// Bytes searched per step.
 const STEP: u32 = 128;
@@ -58,24 +60,10 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
     let known = unsafe { socket_context(sk.cast(), false) };
     let socket = match known {
         Some(socket) if socket.tagged != 0 || socket.in_line != 0 => socket,
-        known => {
-            // SAFETY: a socket's state may be read.
-            if !starts_like_a_request(ctx, segment) || unsafe { (*sk).state } == LISTEN {
-                return PASS;
-            }
-            let Some(socket) = known.or_else(|| unsafe { socket_context(sk.cast(), true) }) else {
-                count(Counter::NoStorage);
-                return PASS;
-            };
-            socket.in_line = 1;
-            socket.carried = 0;
-            socket.next_seq = segment.seq;
-            // SAFETY: as above.
-            let port = unsafe { (*sk).src_port };
-            // SAFETY: read at once, and services are never removed while programs run.
-            socket.service = unsafe { PORTS.get(port) }.copied().unwrap_or(0);
-            socket
-        }
+        known => match first_look(ctx, sk, segment, known) {
+            First::Followed(socket) => socket,
+            First::Verdict(verdict) => return verdict,
+        },
     };
     let unseen = socket.next_seq.wrapping_sub(segment.seq);
     if unseen as i32 > 0 && unseen >= segment.len {
@@ -87,6 +75,55 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
     }
     search(ctx, socket, segment, unseen);
     PASS
+}
+
+/// What is done with a connection that has not carried a token.
+enum First {
+    Followed(&'static mut SocketContext),
+    Verdict(i32),
+}
+
+#[inline(always)]
+fn first_look(
+    ctx: &SkBuffContext,
+    sk: *mut bpf_sock,
+    segment: Segment,
+    known: Option<&'static mut SocketContext>,
+) -> First {
+    // SAFETY (here and below): a socket's state and port may be read.
+    let listens = unsafe { (*sk).state } == LISTEN;
+    // SAFETY: the context's own socket.
+    if !listens
+        && known.is_none()
+        && early::any()
+        && let Some(socket) = unsafe { early::adopt(sk.cast()) }
+    {
+        return First::Followed(socket);
+    }
+    if !starts_like_a_request(ctx, segment) {
+        return First::Verdict(PASS);
+    }
+    let port = unsafe { (*sk).src_port };
+    let begin = |socket: &mut SocketContext| {
+        socket.in_line = 1;
+        socket.carried = 0;
+        socket.next_seq = segment.seq;
+        // SAFETY: read at once, and services are never removed while programs run.
+        socket.service = unsafe { PORTS.get(port) }.copied().unwrap_or(0);
+    };
+    if listens {
+        return match early::arriving(ctx, sk.cast(), segment.seq, begin) {
+            Some(socket) => First::Followed(socket),
+            None => First::Verdict(DROP),
+        };
+    }
+    // SAFETY: the context's own socket.
+    let Some(socket) = known.or_else(|| unsafe { socket_context(sk.cast(), true) }) else {
+        count(Counter::NoStorage);
+        return First::Verdict(PASS);
+    };
+    begin(socket);
+    First::Followed(socket)
 }
 
 #[inline(always)]
@@ -349,7 +386,10 @@ fn line_feed(window: *mut u8, seen: u32, any: bool) -> Option<u32> {
         let hits = feed.wrapping_sub(ONES) & x.wrapping_sub(ONES) & !(feed | x) & TOPS;
         if hits != 0 {
             let at = index * 8 + lowest(hits);
-            return if at < seen { Some(at) } else { None };
+            if at < seen {
+                return Some(at);
+            }
+            break;
         }
         word = next;
         index += 1;

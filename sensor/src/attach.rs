@@ -13,6 +13,8 @@ use crate::sensor::LoadError;
 pub(crate) enum Hook {
     /// A BTF tracepoint, by name.
     Tracepoint(&'static str),
+    /// One that kernels before 6.10 lack, and without which the rest works.
+    OptionalTracepoint(&'static str),
     /// Packets into a cgroup's sockets.
     Ingress,
     /// Packets out of a cgroup's sockets.
@@ -33,7 +35,7 @@ pub(crate) struct Step {
 
 /// All programs. Those that mute and judge come before the one that tags: what is tagged is
 /// always judged.
-pub(crate) const STEPS: [Step; 9] = [
+pub(crate) const STEPS: [Step; 10] = [
     Step {
         step: "mute",
         program: "mute",
@@ -70,6 +72,11 @@ pub(crate) const STEPS: [Step; 9] = [
         hook: Hook::Tracepoint("sched_process_fork"),
     },
     Step {
+        step: "inherit",
+        program: "prepare",
+        hook: Hook::OptionalTracepoint("sched_prepare_exec"),
+    },
+    Step {
         step: "bind",
         program: "bind",
         hook: Hook::Tracepoint("sock_recv_length"),
@@ -103,10 +110,18 @@ pub(crate) fn attach_null(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadErro
 }
 
 impl Step {
+    /// Whether `error` says that this kernel has nothing to hook, for a step that is optional.
+    pub(crate) fn is_dispensable(&self, error: &ProgramError) -> bool {
+        matches!(self.hook, Hook::OptionalTracepoint(_)) && matches!(error, ProgramError::Btf(_))
+    }
+
     /// Has the verifier look at the program.
     pub(crate) fn load(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
         match (self.hook, ebpf.program_mut(self.program)) {
-            (Hook::Tracepoint(name), Some(Program::BtfTracePoint(it))) => it.load(name, btf),
+            (
+                Hook::Tracepoint(name) | Hook::OptionalTracepoint(name),
+                Some(Program::BtfTracePoint(it)),
+            ) => it.load(name, btf),
             (Hook::Ingress | Hook::Egress, Some(Program::CgroupSkb(it))) => it.load(),
             (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => it.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
@@ -120,7 +135,10 @@ impl Step {
         // Links to cgroups have descriptors since Linux 5.7.
         let no_link = |_| ProgramError::NotAttached;
         match (self.hook, ebpf.program_mut(self.program)) {
-            (Hook::Tracepoint(_), Some(Program::BtfTracePoint(it))) => {
+            (
+                Hook::Tracepoint(_) | Hook::OptionalTracepoint(_),
+                Some(Program::BtfTracePoint(it)),
+            ) => {
                 let id = it.attach()?;
                 Ok(it.take_link(id)?.into())
             }
@@ -140,20 +158,24 @@ impl Step {
         }
     }
 
-    /// Loads the program and puts it on its hook.
+    /// Loads the program and puts it on its hook; none where it has none and need not.
     pub(crate) fn attach(
         &self,
         ebpf: &mut Ebpf,
         btf: &Btf,
         cgroup: &File,
-    ) -> Result<FdLink, LoadError> {
+    ) -> Result<Option<FdLink>, LoadError> {
         let done = self
             .load(ebpf, btf)
             .and_then(|()| self.hook_up(ebpf, cgroup));
-        done.map_err(|source| LoadError::Program {
-            step: self.step,
-            program: self.program,
-            source: Box::new(source),
-        })
+        match done {
+            Ok(link) => Ok(Some(link)),
+            Err(error) if self.is_dispensable(&error) => Ok(None),
+            Err(source) => Err(LoadError::Program {
+                step: self.step,
+                program: self.program,
+                source: Box::new(source),
+            }),
+        }
     }
 }

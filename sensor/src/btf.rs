@@ -215,6 +215,14 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         kernfs_node_parent: btf.offset("kernfs_node", &["parent", "__parent"])?,
         kernfs_node_name: at("kernfs_node", "name")?,
         tcp_sock_copied_seq: at("tcp_sock", "copied_seq")?,
+        sock_common_skc_family: at("sock_common", "skc_family")?,
+        sock_common_skc_daddr: at("sock_common", "skc_daddr")?,
+        sock_common_skc_rcv_saddr: at("sock_common", "skc_rcv_saddr")?,
+        sock_common_skc_dport: at("sock_common", "skc_dport")?,
+        sock_common_skc_num: at("sock_common", "skc_num")?,
+        sock_common_skc_net: at("sock_common", "skc_net")?,
+        sock_common_skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
+        sock_common_skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
         pad: 0,
     })
 }

@@ -129,10 +129,15 @@ fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {
 }
 
 fn program(step: &Step, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
-    let seen = step
-        .load(ebpf, btf)
-        .map(|()| format!("program {} passes the verifier", step.program))
-        .map_err(|error| first_line(&chain(&error)).to_owned());
+    let seen = match step.load(ebpf, btf) {
+        Ok(()) => Ok(format!("program {} passes the verifier", step.program)),
+        Err(error) if step.is_dispensable(&error) => Ok(
+            "not in this kernel (6.10 has it): a thread that becomes a program without a fork \
+                is not judged"
+                .to_owned(),
+        ),
+        Err(error) => Err(first_line(&chain(&error)).to_owned()),
+    };
     let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \
                   the edge alone";
     Finding::new(step.step, &provider(step), seen, remedy)
@@ -140,7 +145,7 @@ fn program(step: &Step, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
 
 fn provider(step: &Step) -> String {
     match step.hook {
-        Hook::Tracepoint(name) => format!("tp_btf/{name}"),
+        Hook::Tracepoint(name) | Hook::OptionalTracepoint(name) => format!("tp_btf/{name}"),
         Hook::Ingress => "cgroup_skb/ingress".to_owned(),
         Hook::Egress => "cgroup_skb/egress".to_owned(),
         Hook::SocketAddress => format!("cgroup/{}", step.program),

@@ -15,9 +15,11 @@ use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_sensor_abi::policy::{
-    ConnectKey, ExecKey, MARK_CONDEMNED, MARKS, Mark, NEWEST_BY_LOADER, Service as ServiceEntry,
+    ConnectKey, ExecKey, MARK_CONDEMNED, MARK_HELD, MARKS, Mark, NEWEST_BY_LOADER,
+    Service as ServiceEntry,
 };
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
+use clew_sensor_abi::socket::{Early, Flow};
 use rustix::event::epoll;
 use thiserror::Error;
 
@@ -147,6 +149,9 @@ pub struct Counters {
 /// Most events handed out by one call of [`Sensor::next_events`].
 const BATCH: usize = 4096;
 
+/// How long a connection may take from its first data to its socket, or to the first read.
+const UNADOPTED: Duration = Duration::from_secs(60);
+
 const MAX_SERVICES: usize = 255;
 
 /// The programs at work. They are detached, and nothing is left in the kernel, on drop; when
@@ -155,6 +160,7 @@ pub struct Sensor {
     settings: Array<MapData, Raw<Settings>>,
     current: Settings,
     marks: HashMap<MapData, u64, Raw<Mark>>,
+    early: HashMap<MapData, Raw<Flow>, Raw<Early>>,
     newest_mark: Array<MapData, u64>,
     newest_condemned: u64,
     condemned: VecDeque<u64>,
@@ -206,6 +212,7 @@ impl Sensor {
         tell_policy(&mut ebpf, &config.policy, (key0, key1))?;
 
         let marks = take(&mut ebpf, "MARKS")?;
+        let early = take(&mut ebpf, "EARLY")?;
         let newest_mark = take(&mut ebpf, "NEWEST_MARK")?;
         let counters = take(&mut ebpf, "COUNTERS")?;
         let reads = reads_of_ledger(&ebpf)?;
@@ -216,6 +223,7 @@ impl Sensor {
             settings,
             current,
             marks,
+            early,
             newest_mark,
             newest_condemned: 0,
             condemned: VecDeque::new(),
@@ -276,9 +284,44 @@ impl Sensor {
         self.reads.ended(sequence, at);
     }
 
-    /// All that the proxy has in flight: makes up for lost calls of the two above.
-    pub fn in_flight(&mut self, list: &InFlight) {
+    /// All that the proxy has in flight: makes up for lost calls of the two above. What is kept for
+    /// connections that are long gone goes.
+    ///
+    /// # Errors
+    ///
+    /// A table of the kernel cannot be read or written.
+    pub fn in_flight(&mut self, list: &InFlight) -> Result<(), MapError> {
         self.reads.in_flight(list);
+        self.forget_held(list)?;
+        self.forget_early(list.at)
+    }
+
+    /// Held responses whose request is over, and whose verdict never came: its record was lost.
+    fn forget_held(&mut self, list: &InFlight) -> Result<(), MapError> {
+        let open: std::collections::HashSet<_> = list.open.iter().map(|it| it.0).collect();
+        let mut over = Vec::new();
+        for entry in self.marks.iter() {
+            let (sequence, Raw(mark)) = entry?;
+            let is_over = sequence < list.below.0 && !open.contains(&sequence);
+            if mark.state == MARK_HELD && is_over {
+                over.push(sequence);
+            }
+        }
+        over.into_iter()
+            .try_for_each(|sequence| self.forget(sequence))
+    }
+
+    /// What arrived on connections that were given up before they had a socket.
+    fn forget_early(&mut self, now: Moment) -> Result<(), MapError> {
+        let mut old = Vec::new();
+        for entry in self.early.iter() {
+            let (flow, Raw(early)) = entry?;
+            if now.since(Moment(early.at)) >= UNADOPTED {
+                old.push(flow);
+            }
+        }
+        old.iter()
+            .try_for_each(|flow| gone(self.early.remove(flow)))
     }
 
     /// Adds what expected requests were read since the last call to the `events` of the ring, and
@@ -340,15 +383,7 @@ impl Sensor {
     }
 
     fn forget(&mut self, sequence: u64) -> Result<(), MapError> {
-        match self.marks.remove(&sequence) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        gone(self.marks.remove(&sequence))
     }
 
     /// Says that somebody tends the programs. Call it several times per `heartbeat_limit`.
@@ -413,6 +448,17 @@ pub(crate) fn open() -> Result<Ebpf, LoadError> {
     })
 }
 
+/// That it was gone before is as good.
+fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 /// When an event happened; what makes the correlator less sure comes first.
 fn time_of(event: &KernelEvent) -> Moment {
     match event {
@@ -443,7 +489,10 @@ fn attach_all(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> Result<PinDirectory, Lo
     let cgroup = cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
     let pins = PinDirectory::create().map_err(LoadError::Pin)?;
     for step in STEPS {
-        let link = step.attach(ebpf, &btf, &cgroup)?;
+        let Some(link) = step.attach(ebpf, &btf, &cgroup)? else {
+            tracing::info!(program = step.program, "this kernel has no hook for it");
+            continue;
+        };
         link.pin(pins.join(step.program))
             .map_err(|error| LoadError::Pin(io::Error::other(error)))?;
     }

@@ -9,6 +9,7 @@ pub mod policy;
 pub mod record;
 pub mod settings;
 pub mod siphash;
+pub mod socket;
 
 /// Grows with every change of layout; a loader refuses records and pinned maps of another one.
 pub const ABI_VERSION: u16 = 2;

@@ -75,6 +75,14 @@ pub struct Offsets {
     pub kernfs_node_parent: u32,
     pub kernfs_node_name: u32,
     pub tcp_sock_copied_seq: u32,
+    pub sock_common_skc_family: u32,
+    pub sock_common_skc_daddr: u32,
+    pub sock_common_skc_rcv_saddr: u32,
+    pub sock_common_skc_dport: u32,
+    pub sock_common_skc_num: u32,
+    pub sock_common_skc_net: u32,
+    pub sock_common_skc_v6_daddr: u32,
+    pub sock_common_skc_v6_rcv_saddr: u32,
     pub pad: u32,
 }
 
@@ -112,4 +120,4 @@ pub enum Counter {
 pub const COUNTERS: u32 = 12;
 
 const _: () = assert!(size_of::<Settings>() == 56);
-const _: () = assert!(size_of::<Offsets>() == 38 * 4);
+const _: () = assert!(size_of::<Offsets>() == 46 * 4);

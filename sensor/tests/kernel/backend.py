@@ -1,18 +1,28 @@
 """A blocking HTTP/1.1 backend: one thread, one connection at a time, keep-alive.
 
-argv[1]: address to listen on; argv[2]: bytes per recv. Prints its port, then serves until killed.
+argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defer", for
+TCP_DEFER_ACCEPT. Prints its port, then serves until killed.
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
+  GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /connect/PORT     connects to 127.0.0.1:PORT, answers "connected" or the error
   GET anything          answers "ok"
 """
+import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 def run(command):
     done = subprocess.run(["/bin/sh", "-c", command], cwd="/usr", env={"SECRET": "hunter2"})
     return f"status {done.returncode}"
+
+pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
+
+def become(command):
+    pool.submit(os.execv, "/bin/sh", ["/bin/sh", "-c", command]).result()
 
 def connect(port):
     try:
@@ -23,7 +33,7 @@ def connect(port):
 
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
-    return {"run": run, "connect": connect}.get(verb, lambda _: "ok")(argument)
+    return {"run": run, "become": become, "connect": connect}.get(verb, lambda _: "ok")(argument)
 
 def serve(connection, size):
     data = b""
@@ -39,6 +49,8 @@ def serve(connection, size):
 
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 listener = socket.create_server((sys.argv[1], 0), family=family, backlog=64)
+if "defer" in sys.argv[3:]:
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
 print(listener.getsockname()[1], flush=True)
 while True:
     connection, _ = listener.accept()

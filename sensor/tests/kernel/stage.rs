@@ -27,6 +27,10 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn start(ip: &str, recv_bytes: usize) -> Result<Self> {
+        Self::start_with(ip, recv_bytes, &[])
+    }
+
+    pub(crate) fn start_with(ip: &str, recv_bytes: usize, more: &[&str]) -> Result<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/backend.py");
         // setpriv: the backend dies with this process, however it ends.
         let mut child = Command::new("setpriv")
@@ -38,6 +42,7 @@ impl Backend {
                 ip,
                 &recv_bytes.to_string(),
             ])
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .context("python3 and setpriv are needed: make setup")?;
@@ -87,6 +92,19 @@ impl Stage {
         let backend = Backend::start(ip, recv_bytes)?;
         let policy = policy(backend.address);
         Self::on(backend, mode, mode, Duration::from_secs(60), policy)
+    }
+
+    /// A backend whose connections have a socket only once their first data is there.
+    pub(crate) fn deferred() -> Result<Self> {
+        let backend = Backend::start_with("127.0.0.1", 65_536, &["defer"])?;
+        let long = Duration::from_secs(60);
+        Self::on(
+            backend,
+            Mode::Enforce,
+            Mode::Enforce,
+            long,
+            Policy::default(),
+        )
     }
 
     /// A sensor whose mode holds for a tenth of a second without a heartbeat.
@@ -188,6 +206,18 @@ impl Stage {
         }
         self.sensor.add_reads(&mut events);
         self.seen.append(&mut events);
+        Ok(())
+    }
+
+    /// Waits for the kernel to have killed `count` programs, without a look at its records.
+    pub(crate) fn wait_killed(&self, count: u64) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sensor.counters().killed < count {
+            if Instant::now() > deadline {
+                bail!("{:?} after {PATIENCE:?}", self.sensor.counters());
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use clew_protocol::kernel::{Decision, Strength};
+use clew_protocol::kernel::{Decision, KernelEvent, LostClass, Strength};
 use clew_sensor::Mode;
 
 use crate::Test;
@@ -19,6 +19,11 @@ pub(crate) const TESTS: &[Test] = &[
         "decide::long_arguments_are_cut_and_flagged",
         long_arguments_are_cut_and_flagged,
     ),
+    (
+        "decide::a_thread_that_becomes_a_shell",
+        a_thread_that_becomes_a_shell,
+    ),
+    ("decide::a_full_ring_saves_nobody", a_full_ring_saves_nobody),
     (
         "decide::strangers_run_what_they_like",
         strangers_run_what_they_like,
@@ -99,6 +104,46 @@ fn long_arguments_are_cut_and_flagged() -> Result<()> {
     Ok(())
 }
 
+/// No fork, in a thread that no request has touched: `execve` ends the thread that read it.
+fn a_thread_that_becomes_a_shell() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let dir = tempfile::tempdir()?;
+    let marker = dir.path().join("ran");
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head(&format!("/become/echo>{}", marker.display()));
+    client.send(&head)?;
+    let exec = stage.wait_exec(sequence)?;
+    ensure!(exec.decision == Decision::Killed);
+    ensure!(exec.process.pid == stage.backend.pid());
+    ensure!(exec.lineage.strength == Strength::Process);
+    ensure!(exec.lineage.recent == [sequence], "{:?}", exec.lineage);
+    ensure!(!marker.exists());
+    Ok(())
+}
+
+/// Nobody reads the ring: what cannot be reported is killed all the same, and counted.
+fn a_full_ring_saves_nobody() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let dir = tempfile::tempdir()?;
+    let marker = dir.path().join("ran");
+    for n in 1..=700 {
+        let mut client = stage.connect()?;
+        let (_, head) = stage.head(&format!("/run/echo>{}", marker.display()));
+        client.send(&head)?;
+        stage.wait_killed(n)?;
+    }
+    ensure!(!marker.exists());
+    let counters = stage.sensor.counters();
+    ensure!(counters.lost_exec > 0, "{counters:?}");
+    let lost = counters.lost_exec;
+    let told = stage.wait("Lost", |event| match event {
+        KernelEvent::Lost { class, total } if *class == LostClass::Exec => Some(*total),
+        _ => None,
+    })?;
+    ensure!(told == lost);
+    Ok(())
+}
+
 fn strangers_run_what_they_like() -> Result<()> {
     let stage = Stage::new(Mode::Enforce)?;
     let mut client = stage.connect()?;
@@ -170,7 +215,7 @@ fn nothing_is_left() -> Result<()> {
     // Other tests of this process have pins too; this one's must go.
     let pid = stage.backend.pid();
     let programs = clew_sensor::statistics::of(&stage.sensor)?;
-    ensure!(programs.len() == 9, "{programs:?}");
+    ensure!(programs.len() == 10, "{programs:?}");
     ensure!(pins()? > 0);
     let ids: Vec<u32> = programs.iter().map(|program| program.id).collect();
     drop(stage);

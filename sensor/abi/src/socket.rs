@@ -11,7 +11,7 @@ pub const CARRY: usize = 48;
 /// Ingress writes everything but `tail` and `current`, which the reader of the socket writes, and
 /// `sent` and `sent_any`, which egress writes.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SocketContext {
     /// The request being worked on: the last one read. 0: none yet.
     pub current: u64,
@@ -35,6 +35,7 @@ pub struct SocketContext {
     pub sent_any: u8,
     /// Sequence number (TCP) behind the payload sent so far.
     pub sent: u32,
+    /// Zero.
     pub pad: u32,
     /// Requests that have arrived.
     pub queue: [Arrival; QUEUE],
@@ -44,10 +45,47 @@ pub struct SocketContext {
 
 /// A request that has arrived and may not have been read.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Arrival {
+    /// The request.
     pub sequence: u64,
     /// TCP sequence number behind the token.
     pub end_seq: u32,
+    /// Zero.
     pub pad: u32,
 }
+
+/// One TCP connection of this host; key of `EARLY`. IPv4 addresses are mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Address of its `struct net`: containers have the same addresses.
+    pub net: u64,
+    /// The other end's address, network order.
+    pub peer: [u32; 4],
+    /// This end's address, network order.
+    pub local: [u32; 4],
+    /// The other end's port, network order.
+    pub peer_port: u16,
+    /// This end's port, host order.
+    pub local_port: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What arrived on a connection that had no socket yet; value of `EARLY`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Early {
+    /// When, `CLOCK_MONOTONIC`, nanoseconds.
+    pub at: u64,
+    /// What will be known of the socket.
+    pub socket: SocketContext,
+}
+
+/// Capacity of `EARLY`.
+pub const EARLY: u32 = 16_384;
+
+const _: () = assert!(size_of::<SocketContext>() == 216);
+const _: () = assert!(size_of::<Flow>() == 48);
+const _: () = assert!(size_of::<Early>() == 224);
