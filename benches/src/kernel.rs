@@ -188,14 +188,15 @@ fn tend(sensor: &mut Sensor, minted: &AtomicU64, done: &AtomicBool) -> Result<()
         sensor
             .next_events(Duration::from_millis(10), &mut events)
             .context("events")?;
-        for sequence in expected..minted.load(Ordering::Acquire) {
+        let next = minted.load(Ordering::Acquire);
+        for sequence in expected..next {
             sensor.expect(Sequence(sequence));
             // As many are in flight as there are connections.
             if let Some(over) = sequence.checked_sub(CONNECTIONS as u64) {
                 sensor.ended(Sequence(over), Moment::now());
             }
-            expected = sequence + 1;
         }
+        expected = next;
         sensor.add_reads(&mut events);
     }
     Ok(())
