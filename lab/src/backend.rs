@@ -32,14 +32,6 @@ impl Kind {
             Kind::Injection => "before the shell\n",
         }
     }
-
-    /// What the service sends only after the exploit has run.
-    pub(crate) fn text_after(self) -> &'static str {
-        match self {
-            Kind::Log4Shell => "after the log",
-            Kind::Injection => "after the shell",
-        }
-    }
 }
 
 /// A service at work, and where its exploits leave their marks.

@@ -130,10 +130,9 @@ fn attack(clew: &Path, backend: &Backend, work: &Path) -> Result<Outcome> {
     let tree = clew.tree(incident)?;
 
     let shell_ran = backend.side_effects()? > 0;
-    let after = backend.kind.text_after();
     let leaked: usize = [&answer, &streamed]
         .iter()
-        .filter_map(|answer| answer.body.find(after).map(|at| answer.body.len() - at))
+        .map(|answer| leaked(backend.kind, answer))
         .sum();
     ensure!(!shell_ran, "{name}: the shell ran");
     ensure!(
@@ -180,10 +179,11 @@ fn attack(clew: &Path, backend: &Backend, work: &Path) -> Result<Outcome> {
         crowd.sent
     );
     let outcome = Outcome {
+        // The block page and the incident name the same request.
         attributed: incident
             .request
             .as_ref()
-            .is_some_and(|it| it.source_ip == ATTACKER),
+            .is_some_and(|it| answer.header("x-request-id") == Some(&it.id.to_string())),
         incident: incident.clone(),
         sent_before: if streamed.status == 200 {
             streamed.body.len()
@@ -198,6 +198,20 @@ fn attack(clew: &Path, backend: &Backend, work: &Path) -> Result<Outcome> {
     };
     clew.stop()?;
     Ok(outcome)
+}
+
+/// Bytes of the backend that it sent after the decision: all but the block page, and what a
+/// streaming exploit is sent before it.
+pub(crate) fn leaked(kind: Kind, answer: &Answer) -> usize {
+    if answer.status == 403 {
+        return 0;
+    }
+    let allowed = kind.text_before();
+    let chunks = answer.body.replace("\r\n", "\n");
+    let sent = chunks
+        .find(allowed)
+        .map_or("", |at| &chunks[at + allowed.len()..]);
+    sent.trim().len()
 }
 
 /// In observe mode nothing is stopped, and all is reported.
