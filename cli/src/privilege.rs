@@ -1,11 +1,14 @@
 //! Least privilege: what is done as root is done first, then root is given up for good.
 
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use caps::CapSet;
 use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
+use rustix::fs::{FileType, Mode, OFlags, fchown, fstat, open, openat};
+use rustix::io::Errno;
 
 /// Who Clew becomes.
 #[derive(Debug, Clone)]
@@ -30,7 +33,19 @@ impl Account {
     }
 }
 
+/// Every file Clew keeps in its state directory.
+const OURS: [&str; 5] = [
+    "admin.sock",
+    "incidents.jsonl",
+    "incidents.jsonl.1",
+    "profile.json",
+    "profile.new",
+];
+
 /// Makes the state directory, and makes it and its files the account's.
+///
+/// A directory with anything else in it is refused: `--state /etc` would give it away. No link is
+/// followed, and files are handed over by descriptor, for the account may have written here before.
 pub(crate) fn prepare_state(state: &Path, account: Option<&Account>) -> Result<()> {
     let fail = || format!("cannot use the state directory {}", state.display());
     std::fs::DirBuilder::new()
@@ -41,16 +56,43 @@ pub(crate) fn prepare_state(state: &Path, account: Option<&Account>) -> Result<(
     let Some(account) = account else {
         return Ok(());
     };
-    let owner = (Some(account.uid.as_raw()), Some(account.gid.as_raw()));
-    chown(state, owner.0, owner.1).with_context(fail)?;
     for entry in std::fs::read_dir(state).with_context(fail)? {
-        let entry = entry?;
-        // A link could lead anywhere; none is ours.
-        if entry.file_type()?.is_file() {
-            chown(entry.path(), owner.0, owner.1).with_context(fail)?;
-        }
+        let name = entry?.file_name();
+        ensure!(
+            OURS.iter().any(|ours| name == *ours),
+            "the state directory {} holds {name:?}, which is not Clew's; name a directory of its own",
+            state.display()
+        );
+    }
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(state, flags, Mode::empty()).with_context(fail)?;
+    give(&directory, account).with_context(fail)?;
+    for name in OURS {
+        hand_over(&directory, name, account).with_context(fail)?;
     }
     Ok(())
+}
+
+/// Makes the file `name` the account's, if it is a file of one name.
+fn hand_over(directory: &OwnedFd, name: &str, account: &Account) -> Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        // None there; a socket, which is handed over by itself; or a link.
+        Err(Errno::NOENT | Errno::NXIO | Errno::LOOP) => return Ok(()),
+        Err(error) => return Err(error).with_context(|| name.to_owned()),
+    };
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1 {
+        give(&file, account)?;
+    }
+    Ok(())
+}
+
+fn give(file: &OwnedFd, account: &Account) -> Result<()> {
+    let owner = rustix::fs::Uid::from_raw(account.uid.as_raw());
+    let group = rustix::fs::Gid::from_raw(account.gid.as_raw());
+    Ok(fchown(file, Some(owner), Some(group))?)
 }
 
 /// Gives up root and every capability, and the way back. To be called while there is one
@@ -72,4 +114,32 @@ pub(crate) fn drop_all(account: Option<&Account>) -> Result<()> {
         caps::clear(None, set).with_context(|| format!("cannot drop {set:?} capabilities"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        Account {
+            uid: Uid::current(),
+            gid: Gid::current(),
+        }
+    }
+
+    #[test]
+    fn a_directory_of_others_is_refused() {
+        let state = tempfile::tempdir().expect("directory");
+        std::fs::write(state.path().join("passwd"), "root").expect("file");
+        let error = prepare_state(state.path(), Some(&account())).expect_err("refused");
+        assert!(error.to_string().contains("passwd"), "{error:#}");
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let state = tempfile::tempdir().expect("directory");
+        let link = state.path().join("incidents.jsonl");
+        std::os::unix::fs::symlink("/nowhere/at/all", link).expect("link");
+        prepare_state(state.path(), Some(&account())).expect("prepared");
+    }
 }

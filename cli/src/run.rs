@@ -124,6 +124,7 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
              without protection from what requests do"
         ))
     })?;
+    clear_up();
     let (send, records) = sync_channel(QUEUE);
     let tagging = Tagging {
         key,
@@ -138,6 +139,19 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         },
         tagging,
     )))
+}
+
+/// Removes programs that a Clew which was killed has left at work, now that new ones are: they would
+/// go on to judge by its policy.
+fn clear_up() {
+    match clew_sensor::clean() {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!(
+            directories = removed.len(),
+            "programs of a clew that was killed are removed"
+        ),
+        Err(error) => tracing::warn!(%error, "programs of a clew that was killed remain"),
+    }
 }
 
 fn edge_config(configuration: &Configuration, tagging: Option<Tagging>) -> clew_proxy::Config {
