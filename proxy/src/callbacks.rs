@@ -148,7 +148,7 @@ impl ProxyHttp for Callbacks {
         ctx.request_body_bytes = 0;
         self.hurry_body(session, ctx);
         upstream_request.remove_header(TOKEN_HEADER);
-        upstream_request.insert_header(&REQUEST_ID, ctx.id.to_string())?;
+        upstream_request.insert_header(&REQUEST_ID, ctx.id_value()?)?;
         self.forward_client(session, upstream_request)?;
         if let Some(tagging) = &self.tagging {
             let token = self.name_attempt(tagging, session, ctx).ok_or_else(|| {
@@ -181,7 +181,7 @@ impl ProxyHttp for Callbacks {
         } else {
             self.hurry_body(session, ctx);
         }
-        response.insert_header(&REQUEST_ID, ctx.id.to_string())
+        response.insert_header(&REQUEST_ID, ctx.id_value()?)
     }
 
     fn upstream_response_body_filter(

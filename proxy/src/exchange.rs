@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use clew_protocol::{Moment, RequestId};
-use pingora::{Error, ErrorType, Result};
+use http::HeaderValue;
+use pingora::{Error, ErrorType, OrErr, Result};
+use uuid::Uuid;
 
 use crate::bans::Bans;
 use crate::client::Neighbours;
@@ -31,6 +33,8 @@ pub(crate) struct Gateway {
 /// What one request carries.
 pub(crate) struct Exchange {
     pub(crate) id: RequestId,
+    /// The id as a field's value, once somebody has asked for it.
+    id_value: Option<HeaderValue>,
     pub(crate) started: Moment,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) upstream: Option<Upstream>,
@@ -51,6 +55,7 @@ impl Exchange {
     pub(crate) fn fresh() -> Self {
         Self {
             id: RequestId::fresh(),
+            id_value: None,
             started: Moment::now(),
             service: None,
             upstream: None,
@@ -63,6 +68,19 @@ impl Exchange {
             upload: None,
             reusable: false,
         }
+    }
+
+    /// The id as both sides are told it; written out once.
+    pub(crate) fn id_value(&mut self) -> Result<HeaderValue> {
+        if let Some(value) = &self.id_value {
+            return Ok(value.clone());
+        }
+        let mut buffer = Uuid::encode_buffer();
+        let text: &str = self.id.0.hyphenated().encode_lower(&mut buffer);
+        let value = HeaderValue::from_str(text)
+            .or_err(ErrorType::InternalError, "a request id is always ASCII")?;
+        self.id_value = Some(value.clone());
+        Ok(value)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
