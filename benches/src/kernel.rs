@@ -15,11 +15,51 @@ use serde_json::{Value, json};
 use crate::load::Shot;
 use crate::pairs::{Comparison, compare, median, rounded};
 use crate::side::{Cgroup, Side};
-use crate::tagged::{CONNECTIONS, Mint, fire};
+use crate::tagged::{CONNECTIONS, Mint, TaggedShot, fire};
 
 const PROXY: ProxyId = ProxyId(9);
 /// System calls a timed loop makes.
 const CALLS: u32 = 3_000_000;
+
+/// Shots of the backend's comparison are this much shorter and as many times more.
+const SHORTER: u32 = 5;
+
+/// The shots of a comparison, with the sensor and without, in the order of their pairs.
+#[derive(Default)]
+struct Shots {
+    with: RefCell<Vec<TaggedShot>>,
+    without: RefCell<Vec<TaggedShot>>,
+}
+
+impl Shots {
+    fn note(&self, with: bool, shot: Result<TaggedShot>) -> Result<Shot> {
+        let side = if with { &self.with } else { &self.without };
+        let shot = shot?;
+        side.borrow_mut().push(shot);
+        Ok(shot.shot)
+    }
+
+    /// Core time per request without the sensor over that with it.
+    fn core_ratios(&self) -> Vec<f64> {
+        let (with, without) = (self.with.borrow(), self.without.borrow());
+        let pairs = with.iter().zip(without.iter());
+        pairs
+            .map(|(with, without)| without.core_ns() / with.core_ns())
+            .collect()
+    }
+
+    /// Median share of the time that the backend was at work: near 1, it was what limited.
+    fn busy(&self) -> f64 {
+        let (with, without) = (self.with.borrow(), self.without.borrow());
+        let mut busy: Vec<f64> = with
+            .iter()
+            .chain(without.iter())
+            .map(|shot| shot.busy)
+            .collect();
+        busy.sort_by(f64::total_cmp);
+        rounded(median(&busy))
+    }
+}
 
 /// Tokens, sensors, and the backend they are measured on.
 pub(crate) struct Bench<'a> {
@@ -30,8 +70,6 @@ pub(crate) struct Bench<'a> {
     mint: RefCell<Mint>,
     /// The next token's sequence, as the tender may know it.
     minted: Arc<AtomicU64>,
-    /// How busy the backend was in each shot.
-    busy: RefCell<Vec<f64>>,
 }
 
 impl<'a> Bench<'a> {
@@ -47,7 +85,6 @@ impl<'a> Bench<'a> {
                 next: Arc::clone(&minted),
             }),
             minted,
-            busy: RefCell::default(),
         }
     }
 
@@ -70,20 +107,20 @@ impl<'a> Bench<'a> {
     }
 
     /// One shot whose every request is tagged with a token of its own; `sensor` is tended.
-    fn shot(&self, sensor: Option<&mut Sensor>, target: &str) -> Result<Shot> {
+    fn shot(
+        &self,
+        span: Duration,
+        sensor: Option<&mut Sensor>,
+        target: &str,
+    ) -> Result<TaggedShot> {
         let mut mint = self.mint.borrow_mut();
-        let fire = |mint: &mut Mint| {
-            let shot = fire(self.backend, self.span, mint, target)?;
-            self.busy.borrow_mut().push(shot.busy);
-            Ok(shot.shot)
-        };
         let Some(sensor) = sensor else {
-            return fire(&mut mint);
+            return fire(self.backend, span, &mut mint, target);
         };
         let (minted, done) = (&*self.minted, AtomicBool::new(false));
         std::thread::scope(|scope| {
             let tender = scope.spawn(|| tend(sensor, minted, &done));
-            let shot = fire(&mut mint);
+            let shot = fire(self.backend, span, &mut mint, target);
             done.store(true, Ordering::Release);
             tender
                 .join()
@@ -92,26 +129,38 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The backend, saturated by tagged requests, with and without the sensor.
-    pub(crate) fn backend_cost(&self, pairs: u32) -> Result<Comparison> {
+    /// The backend, saturated by tagged requests: with the sensor, and with programs that do
+    /// nothing on the same hooks, each against none. Many short shots: a disturbance of the
+    /// machine then falls on both sides of a pair, or spoils few of them.
+    pub(crate) fn backend_cost(&self, pairs: u32) -> Result<Vec<Comparison>> {
+        let (pairs, span) = (pairs * SHORTER, self.span / SHORTER);
+        let shots = Shots::default();
+        let without = || shots.note(false, self.shot(span, None, "/"));
         let with = || {
             let mut sensor = self.load()?;
-            self.shot(Some(&mut sensor), "/")
+            shots.note(true, self.shot(span, Some(&mut sensor), "/"))
         };
-        compare(
+        let sensor = compare(
             "backend with sensor / without",
             Some(0.95),
             pairs,
             with,
-            || self.shot(None, "/"),
-        )
-    }
-
-    /// Median share of the time that the backend was at work: near 1, it was what limited.
-    pub(crate) fn backend_busy(&self) -> f64 {
-        let mut busy = self.busy.borrow().clone();
-        busy.sort_by(f64::total_cmp);
-        rounded(median(&busy))
+            without,
+        )?;
+        let core = Comparison::of("the same, core time per request", None, shots.core_ratios());
+        println!("backend busy in those shots: {}", shots.busy());
+        let nothing = || {
+            let _null = Null::attach(Some(self.cgroup.path()))?;
+            Ok(self.shot(span, None, "/")?.shot)
+        };
+        let hooks = compare(
+            "backend with empty programs / without",
+            None,
+            pairs,
+            nothing,
+            || Ok(self.shot(span, None, "/")?.shot),
+        )?;
+        Ok(vec![sensor, core, hooks])
     }
 
     /// Kernel time per request of the programs, from BPF run-time statistics, an empty program's
@@ -124,7 +173,7 @@ impl<'a> Bench<'a> {
             let null = Null::attach(Some(self.cgroup.path()))?;
             let _counting = statistics::count_run_time()?;
             let target = format!("/{}", "q".repeat(length));
-            self.shot(Some(&mut sensor), &target)?;
+            self.shot(self.span, Some(&mut sensor), &target)?;
             let requests = sensor.counters().accepted.max(1) as f64;
             let empty = null.cost()?;
             let empty_ns = per_run(&empty);

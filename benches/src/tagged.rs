@@ -37,10 +37,19 @@ struct Connection {
 }
 
 /// A shot, and how busy the backend was.
+#[derive(Clone, Copy)]
 pub(crate) struct TaggedShot {
     pub(crate) shot: Shot,
-    /// Share of the time that the backend was at work or waited for its core.
+    /// Share of the time that the backend was at work on its core.
     pub(crate) busy: f64,
+}
+
+impl TaggedShot {
+    /// Time of the backend's core per request, nanoseconds; what the kernel does there for the
+    /// backend's system calls is in it.
+    pub(crate) fn core_ns(&self) -> f64 {
+        self.busy / self.shot.requests_per_second * 1e9
+    }
 }
 
 /// Fires at `backend` for `span`, from core 0, for `target`.

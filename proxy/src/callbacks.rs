@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clew_protocol::Moment;
-use clew_protocol::identity::TOKEN_HEADER;
 use http::header::{CONTENT_LENGTH, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -19,7 +18,7 @@ use crate::downstream::{answer_for, phase, spare};
 use crate::exchange::{Exchange, Gateway};
 use crate::flight::Upstream;
 use crate::page::Answer;
-use crate::upstream::put_first;
+use crate::upstream::{TOKEN, put_first};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Upstream attempts per request: a backend that refuses is passed over twice.
@@ -147,7 +146,7 @@ impl ProxyHttp for Callbacks {
         // It is sent the body from the start.
         ctx.request_body_bytes = 0;
         self.hurry_body(session, ctx);
-        upstream_request.remove_header(TOKEN_HEADER);
+        upstream_request.remove_header(&TOKEN);
         upstream_request.insert_header(&REQUEST_ID, ctx.id_value()?)?;
         self.forward_client(session, upstream_request)?;
         if let Some(tagging) = &self.tagging {

@@ -6,6 +6,7 @@ use std::io::Write;
 use clew_protocol::identity::TOKEN_HEADER;
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Token};
+use http::HeaderValue;
 use http::header::HeaderName;
 use pingora::Result;
 use pingora::http::RequestHeader;
@@ -18,6 +19,10 @@ use crate::exchange::{Exchange, Gateway};
 use crate::inputs::{BodyInputs, Inputs};
 
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The header of the token, parsed once.
+pub(crate) static TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
+/// Bytes of an IPv6 address in its longest text form (RFC 5952).
+const LONGEST_ADDRESS: usize = 39;
 
 impl Gateway {
     /// Names the attempt for the kernel and tells the correlator, before a byte goes upstream.
@@ -108,7 +113,7 @@ impl Gateway {
             return Ok(());
         };
         let peer = peer.ip().to_canonical();
-        let mut chain = Vec::with_capacity(64);
+        let mut chain = Vec::with_capacity(LONGEST_ADDRESS);
         for hops in request.headers.get_all(&FORWARDED_FOR) {
             chain.extend_from_slice(hops.as_bytes());
             chain.extend_from_slice(b", ");
@@ -122,7 +127,8 @@ impl Gateway {
         let tls = session
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some());
-        request.insert_header(&FORWARDED_PROTO, if tls { "https" } else { "http" })
+        let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
+        request.insert_header(&FORWARDED_PROTO, scheme)
     }
 }
 
@@ -134,7 +140,7 @@ pub(crate) fn put_first(request: &mut RequestHeader, token: &Token) -> Result<()
         Some(request.headers.len() + 1),
     )?;
     tagged.set_version(request.version);
-    tagged.insert_header(TOKEN_HEADER, &token.to_hex()[..])?;
+    tagged.insert_header(&TOKEN, &token.to_hex()[..])?;
     if request.has_case() {
         for (name, value) in request.case_header_iter() {
             tagged.append_header(name.clone(), value)?;

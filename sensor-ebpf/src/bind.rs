@@ -6,15 +6,16 @@ use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::RECENT;
+use clew_sensor_abi::ledger::{Flags, Reading};
 use clew_sensor_abi::record::{STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
 use crate::kernel::{Task, executable, leader, member, process_key};
-use crate::maps::{count, entry_of, exchange, mark_of, offset, socket_context, task_context};
+use crate::maps::{count, mark_of, offset, reading_at, reading_of, socket_context, task_context};
 use crate::report::now;
 use crate::task::current;
-use clew_sensor_abi::socket::{QUEUE, SocketContext};
+use clew_sensor_abi::socket::{Arrival, Newest, QUEUE, SocketContext};
 
 const MSG_PEEK: i32 = 2;
 
@@ -65,7 +66,7 @@ fn take_read(socket: &mut SocketContext, copied: u32) -> u32 {
         if socket.tail == socket.head {
             break;
         }
-        let arrival = socket.queue[socket.tail as usize % QUEUE];
+        let arrival = arrival(socket, socket.tail);
         if (copied.wrapping_sub(arrival.end_seq) as i32) < 0 {
             break;
         }
@@ -75,6 +76,23 @@ fn take_read(socket: &mut SocketContext, copied: u32) -> u32 {
         step += 1;
     }
     read
+}
+
+/// The `nth` request to arrive. It is mostly the newest, which lies in the line of the socket's
+/// context that is at hand anyway.
+#[inline(always)]
+fn arrival(socket: &SocketContext, nth: u32) -> Arrival {
+    let newest = &raw const socket.newest;
+    // SAFETY: two words of a map value, read once each: another CPU may be writing them.
+    let newest = unsafe {
+        Newest {
+            request: (&raw const (*newest).request).read_volatile(),
+            end: (&raw const (*newest).end).read_volatile(),
+        }
+    };
+    newest
+        .arrival(nth)
+        .unwrap_or(socket.queue[nth as usize % QUEUE])
 }
 
 /// A task reads on in a request (its body): it works for it now, whoever read the head.
@@ -112,7 +130,7 @@ fn adopt(own: &mut TaskContext, socket: &SocketContext, tid: u32) -> u64 {
 }
 
 /// Who has read, and when.
-struct Reading {
+struct Read {
     at: u64,
     tid: u32,
     same_read: u8,
@@ -155,13 +173,13 @@ unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
             adopt(own, socket, tid)
         };
         let overflowed = core::mem::take(&mut socket.overflowed) != 0;
-        let reading = Reading {
+        let read_now = Read {
             at: now(),
             tid,
             same_read: if overflowed { 255 } else { (read - 1) as u8 },
             previous_unanswered: supersede(previous),
         };
-        if reading.previous_unanswered || read > 1 {
+        if read_now.previous_unanswered || read > 1 {
             process.overlaps = process.overlaps.wrapping_add(1);
         }
         let mut nth = 0;
@@ -169,8 +187,8 @@ unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
             if nth == read {
                 break;
             }
-            let arrival = socket.queue[first.wrapping_add(nth) as usize % QUEUE];
-            enter(arrival.sequence, process, &reading);
+            let arrival = arrival(socket, first.wrapping_add(nth));
+            enter(arrival.sequence, process, &read_now);
             nth += 1;
         }
     }
@@ -178,22 +196,28 @@ unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
 
 /// Enters the reading of `sequence` into its process's memory and into the ledger.
 #[inline(always)]
-fn enter(sequence: u64, process: &mut TaskContext, reading: &Reading) {
+fn enter(sequence: u64, process: &mut TaskContext, read: &Read) {
     process.recent[process.reads as usize % RECENT] = sequence;
     process.reads = process.reads.wrapping_add(1);
-    let Some(entry) = entry_of(sequence) else {
+    let Some(entry) = reading_at(sequence) else {
         return;
     };
-    entry.at = reading.at;
-    entry.start = process.backend.start;
-    entry.tgid = process.backend.tgid;
-    entry.tid = reading.tid;
-    entry.executable = process.executable;
-    entry.flags.same_read = reading.same_read;
-    entry.flags.previous_unanswered = reading.previous_unanswered.into();
-    let before = entry.bound;
-    // SAFETY: a member of an array element. The exchange orders: whoever sees it sees the rest.
-    unsafe { exchange(&raw mut entry.bound, before, sequence) };
+    let mut reading = Reading {
+        sequence,
+        at: read.at,
+        start: process.backend.start,
+        tgid: process.backend.tgid,
+        tid: read.tid,
+        executable: process.executable,
+        flags: Flags {
+            same_read: read.same_read,
+            previous_unanswered: read.previous_unanswered.into(),
+            ..Flags::NONE
+        },
+        check: 0,
+    };
+    reading.check = reading.digest();
+    *entry = reading;
 }
 
 /// Notes that the thread of `sequence` has gone on to another request; whether not one byte of
@@ -203,12 +227,10 @@ fn supersede(sequence: u64) -> bool {
     if sequence == 0 {
         return false;
     }
-    match entry_of(sequence) {
-        Some(entry) => {
-            entry.flags.superseded = 1;
-            // What is held or condemned cannot have been answered.
-            entry.flags.answered == 0 && mark_of(sequence).is_none()
-        }
-        None => false,
-    }
+    let Some(before) = reading_of(sequence) else {
+        return false;
+    };
+    before.flags.superseded = 1;
+    // What is held or condemned cannot have been answered.
+    before.flags.answered == 0 && mark_of(sequence).is_none()
 }

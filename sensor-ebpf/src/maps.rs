@@ -13,7 +13,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
 use clew_sensor_abi::FileKey;
-use clew_sensor_abi::ledger::{ENTRIES, Entry};
+use clew_sensor_abi::ledger::{Accepted, ENTRIES, Reading};
 use clew_sensor_abi::policy::{
     ExecKey, MARKS as MARKS_CAPACITY, Mark, NEWEST_BY_LOADER, NEWEST_BY_PROGRAMS, Service,
 };
@@ -44,9 +44,13 @@ pub fn read_offset(member: *const u32) -> usize {
 #[btf_map]
 pub static SETTINGS: Array<Settings, 1> = Array::new();
 
-/// Replay window, and what became of each request; the loader maps it.
+/// Replay window; the loader maps it.
 #[btf_map]
-pub static LEDGER: Array<Entry, ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub static ACCEPTED: Array<Accepted, ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Who has read each request, and what became of it; the loader maps it.
+#[btf_map]
+pub static READINGS: Array<Reading, ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// What may not leave, by sequence. Entries come and go with verdicts, never with traffic.
 #[btf_map]
@@ -135,13 +139,18 @@ pub struct ConnectData {
     pub address: [u8; 16],
 }
 
-/// The ledger's entry of `sequence`, if no later request has taken it.
+/// Where the reading of `sequence` is entered.
 #[inline(always)]
-pub fn entry_of(sequence: u64) -> Option<&'static mut Entry> {
-    let entry = LEDGER.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1))?;
+pub fn reading_at(sequence: u64) -> Option<&'static mut Reading> {
+    let reading = READINGS.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1))?;
     // SAFETY: array elements live as long as the map; members are written one by one.
-    let entry = unsafe { &mut *entry };
-    (entry.sequence == sequence).then_some(entry)
+    Some(unsafe { &mut *reading })
+}
+
+/// The reading of `sequence`, if that of a later request has not taken its place.
+#[inline(always)]
+pub fn reading_of(sequence: u64) -> Option<&'static mut Reading> {
+    reading_at(sequence).filter(|reading| reading.sequence == sequence)
 }
 
 /// The mark of `sequence`, if it has one.

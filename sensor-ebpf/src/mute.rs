@@ -5,7 +5,7 @@ use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::policy::MARK_CONDEMNED;
 use clew_sensor_abi::settings::Counter;
 
-use crate::maps::{count, entry_of, mark_of, socket_context};
+use crate::maps::{count, mark_of, reading_of, socket_context};
 use crate::packet::Segment;
 use crate::report::now;
 use clew_sensor_abi::socket::SocketContext;
@@ -74,14 +74,15 @@ fn is_muted(sequence: u64) -> bool {
 /// request since.
 #[inline(always)]
 fn note_answer(sequence: u64) {
-    let Some(entry) = entry_of(sequence) else {
+    let Some(reading) = reading_of(sequence) else {
         return;
     };
+    let flags = &mut reading.flags;
     // What is set stays: a response of many segments writes once.
-    if entry.flags.answered == 0 {
-        entry.flags.answered = 1;
+    if flags.answered == 0 {
+        flags.answered = 1;
     }
-    if entry.flags.superseded != 0 && entry.flags.interleaved == 0 {
-        entry.flags.interleaved = 1;
+    if flags.superseded != 0 && flags.interleaved == 0 {
+        flags.interleaved = 1;
     }
 }

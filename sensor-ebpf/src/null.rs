@@ -1,10 +1,23 @@
-//! Null: does nothing, so that the cost of running and of counting can be taken off the others'.
+//! Null: does nothing, so that the cost of running, of counting and of the hooks themselves can be
+//! told from what the others do there. Attached by measurements only.
 
-use aya_ebpf::macros::cgroup_skb;
-use aya_ebpf::programs::SkBuffContext;
+use aya_ebpf::macros::{btf_tracepoint, cgroup_skb};
+use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext};
 
-/// `cgroup_skb/ingress`; attached by measurements only.
+/// `cgroup_skb/ingress`.
 #[cgroup_skb]
 pub fn null(_: SkBuffContext) -> i32 {
     1
+}
+
+/// `cgroup_skb/egress`.
+#[cgroup_skb]
+pub fn null_out(_: SkBuffContext) -> i32 {
+    1
+}
+
+/// `tp_btf/sock_recv_length`.
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn null_read(_: BtfTracePointContext) -> i32 {
+    0
 }

@@ -21,7 +21,7 @@ use crate::early;
 use crate::maps::{PORTS, SCRATCH, Scratch, count, settings, socket_context};
 use crate::packet::Segment;
 use crate::token::{LINE_BYTES, Match, compare, redeem};
-use clew_sensor_abi::socket::{Arrival, CARRY, QUEUE, SocketContext};
+use clew_sensor_abi::socket::{Arrival, CARRY, Newest, QUEUE, SocketContext};
 
 /// Bytes searched per step.
 const STEP: u32 = 128;
@@ -305,12 +305,19 @@ impl Search {
             count(Counter::QueueFull);
             return;
         }
-        socket.queue[socket.head as usize % QUEUE] = Arrival {
+        let arrival = Arrival {
             sequence,
             end_seq,
             pad: 0,
         };
-        socket.head = socket.head.wrapping_add(1);
+        let newest = Newest::of(&arrival, socket.head);
+        socket.queue[socket.head as usize % QUEUE] = arrival;
+        // SAFETY: words of a map value, written once each: their reader may be on another CPU.
+        unsafe {
+            (&raw mut socket.newest.request).write_volatile(newest.request);
+            (&raw mut socket.newest.end).write_volatile(newest.end);
+            (&raw mut socket.head).write_volatile(socket.head.wrapping_add(1));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use clew_sensor_abi::settings::{Counter, Settings};
 use clew_sensor_abi::siphash::siphash24;
 use clew_sensor_abi::{TOKEN_DIGITS, TOKEN_LINE};
 
-use crate::maps::{LEDGER, count, exchange};
+use crate::maps::{ACCEPTED, count, exchange};
 
 /// Bytes from the line feed before the name to the last digit.
 pub const LINE_BYTES: usize = TOKEN_LINE.len() + TOKEN_DIGITS;
@@ -147,18 +147,13 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 /// Takes `sequence`'s entry in the ledger unless it, or a later request, has had it.
 #[inline(always)]
 fn accept_once(sequence: u64) -> bool {
-    let Some(entry) = LEDGER.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1)) else {
+    let Some(newest) = ACCEPTED.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1)) else {
         return false;
     };
     // SAFETY: an element of an array map; the exchange decides, so that of two CPUs that see
-    // the same token one wins. Nobody but the winner knows of the request yet.
+    // the same token one wins.
     unsafe {
-        let held = &raw mut (*entry).sequence;
-        let seen = core::ptr::read_volatile(held);
-        if seen >= sequence || !exchange(held, seen, sequence) {
-            return false;
-        }
-        core::ptr::write_volatile((&raw mut (*entry).flags).cast::<u64>(), 0);
+        let seen = core::ptr::read_volatile(newest);
+        seen < sequence && exchange(newest, seen, sequence)
     }
-    true
 }

@@ -91,22 +91,30 @@ pub(crate) const STEPS: [Step; 10] = [
 /// The program that does nothing.
 pub(crate) const NULL: &str = "null";
 
-/// Attaches [`NULL`] for as long as `ebpf` lives.
-pub(crate) fn attach_null(ebpf: &mut Ebpf, cgroup: &File) -> Result<(), LoadError> {
-    let attach = |ebpf: &mut Ebpf| match ebpf.program_mut(NULL) {
-        Some(Program::CgroupSkb(it)) => {
-            it.load()?;
-            let mode = CgroupAttachMode::default();
-            it.attach(cgroup, CgroupSkbAttachType::Ingress, mode)
-                .map(|_| ())
-        }
-        _ => Err(ProgramError::UnexpectedProgramType),
-    };
-    attach(ebpf).map_err(|source| LoadError::Program {
+/// Programs that do nothing, on the hooks that every request passes.
+const NULLS: [Step; 3] = [
+    Step {
         step: "measure",
         program: NULL,
-        source: Box::new(source),
-    })
+        hook: Hook::Ingress,
+    },
+    Step {
+        step: "measure",
+        program: "null_out",
+        hook: Hook::Egress,
+    },
+    Step {
+        step: "measure",
+        program: "null_read",
+        hook: Hook::Tracepoint("sock_recv_length"),
+    },
+];
+
+/// Attaches what does nothing, until the links are dropped.
+pub(crate) fn attach_nulls(ebpf: &mut Ebpf, cgroup: &File) -> Result<Vec<FdLink>, LoadError> {
+    let btf = Btf::from_sys_fs()?;
+    let attach = |step: &Step| step.attach(ebpf, &btf, cgroup).transpose();
+    NULLS.iter().filter_map(attach).collect()
 }
 
 impl Step {

@@ -1,16 +1,17 @@
 //! Who has read what: the ledger the programs keep, and the requests whose reading is waited for.
 
+use std::cmp::Ordering as CmpOrdering;
 use std::collections::HashSet;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aya::maps::MapData;
 use clew_protocol::kernel::{Bound, FileKey, KernelEvent, ProcessKey};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, Sequence};
-use clew_sensor_abi::ledger::{ENTRIES, Entry};
+use clew_sensor_abi::ledger::{Accepted, ENTRIES, Reading as Written};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// How long a token may still arrive after the proxy is done with its request.
@@ -21,13 +22,19 @@ const UNREAD: Duration = Duration::from_secs(60);
 /// Most requests waited for.
 const CAPACITY: usize = 1 << 17;
 
-/// The `LEDGER` map, as memory.
-struct Ledger {
-    entries: NonNull<Entry>,
+/// An array map of the kernel's, as memory.
+struct Table<T> {
+    entries: NonNull<T>,
 }
 
-// SAFETY: kernel memory that any thread may read; it is unmapped when the last owner goes.
-unsafe impl Send for Ledger {}
+// SAFETY: kernel memory that any thread may read; it is unmapped when the owner goes.
+unsafe impl<T> Send for Table<T> {}
+
+/// The maps that make up the ledger.
+struct Ledger {
+    accepted: Table<Accepted>,
+    readings: Table<Written>,
+}
 
 /// What an entry says of one request.
 enum Reading {
@@ -41,15 +48,15 @@ enum Reading {
     Overwritten,
 }
 
-const BYTES: usize = ENTRIES * size_of::<Entry>();
+impl<T> Table<T> {
+    const BYTES: usize = ENTRIES * size_of::<T>();
 
-impl Ledger {
     fn map(map: &MapData) -> io::Result<Self> {
-        // SAFETY: a new mapping of an array map with BPF_F_MMAPABLE, whose elements are entries.
+        // SAFETY: a new mapping of an array map with BPF_F_MMAPABLE, whose elements are `T`.
         let memory = unsafe {
             mmap(
                 std::ptr::null_mut(),
-                BYTES,
+                Self::BYTES,
                 ProtFlags::READ,
                 MapFlags::SHARED,
                 map.fd(),
@@ -60,49 +67,41 @@ impl Ledger {
         Ok(Self { entries })
     }
 
-    /// Looks at the entry of `sequence`, which the kernel may be writing: see
-    /// [`Entry`] for the order that makes this sound.
-    fn read(&self, sequence: u64) -> Reading {
-        // SAFETY: inside the mapping; `sequence` and `bound` are aligned words, read atomically.
-        let (entry, holder, bound) = unsafe {
-            let entry = self.entries.add(sequence as usize % ENTRIES).as_ptr();
-            (
-                entry,
-                AtomicU64::from_ptr(&raw mut (*entry).sequence),
-                AtomicU64::from_ptr(&raw mut (*entry).bound),
-            )
-        };
-        let before = holder.load(Ordering::Acquire);
-        if before < sequence {
-            return Reading::NotArrived;
-        }
-        if before > sequence {
-            return Reading::Overwritten;
-        }
-        if bound.load(Ordering::Acquire) != sequence {
-            return Reading::Unread;
-        }
-        // SAFETY: inside the mapping; what another request writes meanwhile is not used.
-        let copy = unsafe { entry.read_volatile() };
-        fence(Ordering::Acquire);
-        if holder.load(Ordering::Relaxed) != sequence {
-            return Reading::Overwritten;
-        }
-        Reading::Read {
-            bound: bound_of(&copy),
-            interleaved: copy.flags.interleaved != 0,
-        }
+    fn entry(&self, sequence: u64) -> *mut T {
+        // SAFETY: inside the mapping.
+        unsafe { self.entries.add(sequence as usize % ENTRIES).as_ptr() }
     }
 }
 
-impl Drop for Ledger {
+impl<T> Drop for Table<T> {
     fn drop(&mut self) {
         // SAFETY: mapped by `map` with this length; nothing borrows from it.
-        let _ = unsafe { munmap(self.entries.as_ptr().cast(), BYTES) };
+        let _ = unsafe { munmap(self.entries.as_ptr().cast(), Self::BYTES) };
     }
 }
 
-fn bound_of(entry: &Entry) -> Bound {
+impl Ledger {
+    /// Looks at the entries of `sequence`, which the kernel may be writing.
+    fn read(&self, sequence: u64) -> Reading {
+        // SAFETY: inside the mapping; what is half written does not have its own digest.
+        let written = unsafe { self.readings.entry(sequence).read_volatile() };
+        if written.sequence == sequence && written.check == written.digest() {
+            return Reading::Read {
+                bound: bound_of(&written),
+                interleaved: written.flags.interleaved != 0,
+            };
+        }
+        // SAFETY: inside the mapping; an aligned word.
+        let newest = unsafe { AtomicU64::from_ptr(self.accepted.entry(sequence)) };
+        match newest.load(Ordering::Acquire).cmp(&sequence) {
+            CmpOrdering::Less => Reading::NotArrived,
+            CmpOrdering::Equal => Reading::Unread,
+            CmpOrdering::Greater => Reading::Overwritten,
+        }
+    }
+}
+
+fn bound_of(entry: &Written) -> Bound {
     Bound {
         at: Moment(entry.at),
         sequence: Sequence(entry.sequence),
@@ -132,6 +131,7 @@ impl Awaited {
     /// Takes what the ledger says; whether the request needs no more looks.
     fn learn(
         &mut self,
+        sequence: u64,
         reading: Reading,
         now: Moment,
         lost: &mut u64,
@@ -141,13 +141,14 @@ impl Awaited {
         let for_long = |span| ended.is_some_and(|at| now.since(at) >= span);
         match reading {
             Reading::Read { bound, interleaved } => {
-                let (sequence, at) = (bound.sequence, bound.at);
+                let at = bound.at;
                 if !self.read {
                     self.read = true;
                     events.push(KernelEvent::Bound(bound));
                 }
                 if interleaved && !self.interleaved {
                     self.interleaved = true;
+                    let sequence = Sequence(sequence);
                     events.push(KernelEvent::Interleaved { sequence, at });
                 }
                 self.ended.is_some()
@@ -155,10 +156,30 @@ impl Awaited {
             Reading::NotArrived => for_long(ON_ITS_WAY),
             Reading::Unread => for_long(UNREAD),
             Reading::Overwritten => {
-                // Read and answered in peace, or nobody knows.
-                *lost += u64::from(!self.read || self.ended.is_none());
+                self.overtaken(sequence, now, lost, events);
                 true
             }
+        }
+    }
+}
+
+impl Awaited {
+    /// As many newer requests have come as the ledger holds. Of one that was not read by then it
+    /// cannot be known any more who reads it. Of one that was, and goes on (a WebSocket), it cannot
+    /// be known whether its thread will answer it behind the back of another: its process is taken
+    /// for one that does.
+    fn overtaken(
+        &mut self,
+        sequence: u64,
+        now: Moment,
+        lost: &mut u64,
+        events: &mut Vec<KernelEvent>,
+    ) {
+        if !self.read {
+            *lost += 1;
+        } else if self.ended.is_none() && !self.interleaved {
+            let sequence = Sequence(sequence);
+            events.push(KernelEvent::Interleaved { sequence, at: now });
         }
     }
 }
@@ -179,9 +200,14 @@ pub(crate) struct Reads {
 const SELDOM: Duration = Duration::from_millis(200);
 
 impl Reads {
-    pub(crate) fn new(map: &MapData) -> io::Result<Self> {
+    /// `accepted` and `readings` are the maps of these names.
+    pub(crate) fn new(accepted: &MapData, readings: &MapData) -> io::Result<Self> {
+        let ledger = Ledger {
+            accepted: Table::map(accepted)?,
+            readings: Table::map(readings)?,
+        };
         Ok(Self {
-            ledger: Ledger::map(map)?,
+            ledger,
             open: Vec::new(),
             unread: Vec::new(),
             looked_at_unread: Moment(0),
@@ -230,7 +256,7 @@ impl Reads {
             ..
         } = self;
         open.retain_mut(|(sequence, awaited)| {
-            if awaited.learn(ledger.read(*sequence), now, lost, events) {
+            if awaited.learn(*sequence, ledger.read(*sequence), now, lost, events) {
                 return false;
             }
             if awaited.ended.is_some() {
@@ -243,7 +269,13 @@ impl Reads {
         if thorough || now.since(self.looked_at_unread) >= SELDOM {
             self.looked_at_unread = now;
             self.unread.retain_mut(|(sequence, awaited)| {
-                !awaited.learn(self.ledger.read(*sequence), now, &mut self.lost, events)
+                !awaited.learn(
+                    *sequence,
+                    self.ledger.read(*sequence),
+                    now,
+                    &mut self.lost,
+                    events,
+                )
             });
         }
     }
@@ -254,5 +286,51 @@ fn make_room(requests: &mut Vec<(u64, Awaited)>, lost: &mut u64) {
     if requests.len() >= CAPACITY {
         requests.drain(..CAPACITY / 2);
         *lost += CAPACITY as u64 / 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overtaken(awaited: &mut Awaited) -> (u64, Vec<KernelEvent>) {
+        let (mut lost, mut events) = (0, Vec::new());
+        let over = awaited.learn(7, Reading::Overwritten, Moment(9), &mut lost, &mut events);
+        assert!(over, "it was looked at again");
+        (lost, events)
+    }
+
+    #[test]
+    fn a_request_overtaken_before_it_was_read_is_lost() {
+        let (lost, events) = overtaken(&mut Awaited::default());
+        assert_eq!((lost, events.len()), (1, 0));
+    }
+
+    #[test]
+    fn one_that_goes_on_is_taken_for_interleaved_and_costs_nobody_else_his_proof() {
+        let mut awaited = Awaited {
+            read: true,
+            ..Awaited::default()
+        };
+        let (lost, events) = overtaken(&mut awaited);
+        assert_eq!(lost, 0);
+        assert!(matches!(
+            events[..],
+            [KernelEvent::Interleaved {
+                sequence: Sequence(7),
+                ..
+            }]
+        ));
+    }
+
+    #[test]
+    fn one_that_was_read_and_is_over_says_nothing_more() {
+        let mut awaited = Awaited {
+            read: true,
+            ended: Some(Moment(5)),
+            ..Awaited::default()
+        };
+        let (lost, events) = overtaken(&mut awaited);
+        assert_eq!((lost, events.len()), (0, 0));
     }
 }

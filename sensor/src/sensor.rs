@@ -478,8 +478,10 @@ fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn reads_of_ledger(ebpf: &Ebpf) -> Result<Reads, LoadError> {
-    match ebpf.map("LEDGER") {
-        Some(Map::Array(map)) => Reads::new(map).map_err(LoadError::Ledger),
+    match (ebpf.map("ACCEPTED"), ebpf.map("READINGS")) {
+        (Some(Map::Array(accepted)), Some(Map::Array(readings))) => {
+            Reads::new(accepted, readings).map_err(LoadError::Ledger)
+        }
         _ => Err(LoadError::Ledger(io::ErrorKind::NotFound.into())),
     }
 }

@@ -62,14 +62,15 @@ pub fn exists(id: u32) -> bool {
     loaded_programs().flatten().any(|info| info.id() == id)
 }
 
-/// A program that does nothing, at work beside the others while it lives: what it costs is what
-/// running and counting cost.
+/// Programs that do nothing on the hooks that each request passes, at work while it lives: what
+/// they cost is what the hooks, running and counting cost.
 pub struct Null {
     ebpf: aya::Ebpf,
+    _links: Vec<aya::programs::links::FdLink>,
 }
 
 impl Null {
-    /// Loads it and attaches it to the ingress of `cgroup`, or of all.
+    /// Loads them and attaches them to `cgroup`, or to all, and to reads from sockets.
     ///
     /// # Errors
     ///
@@ -77,11 +78,11 @@ impl Null {
     pub fn attach(cgroup: Option<&Path>) -> Result<Self, LoadError> {
         let cgroup = crate::cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
         let mut ebpf = crate::sensor::open()?;
-        crate::attach::attach_null(&mut ebpf, &cgroup)?;
-        Ok(Self { ebpf })
+        let _links = crate::attach::attach_nulls(&mut ebpf, &cgroup)?;
+        Ok(Self { ebpf, _links })
     }
 
-    /// Its runs so far.
+    /// The runs so far of the one at ingress.
     ///
     /// # Errors
     ///

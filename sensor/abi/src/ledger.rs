@@ -1,27 +1,28 @@
-//! The ledger: what the kernel knows of each request, a cache line each, in memory that the
-//! loader maps. A request costs the kernel a few stores and no record; the loader looks when it
-//! wants to know.
+//! The ledger: what the kernel knows of each request, in memory that the loader maps. A request
+//! costs the kernel a few stores and no record; the loader looks when it wants to know.
+//!
+//! It is two arrays. Where a token arrives and where it is read are mostly different CPUs, and a
+//! line that both wrote would travel between them with each request.
 
 use crate::FileKey;
 
-/// Entries of the ledger; a power of two. Requests share an entry when their sequences are the
+/// Entries of each array; a power of two. Requests share an entry when their sequences are the
 /// same modulo this.
 ///
 /// A token is accepted when its sequence is larger than what its entry holds, so it stays valid
 /// until this many newer requests have been accepted: 26 s at 10,000 requests a second.
 pub const ENTRIES: usize = 1 << 18;
 
-/// Value of the `LEDGER` map.
-///
-/// `sequence` changes first and `bound` last; whoever finds both equal to a sequence before and
-/// after reading the rest has read what belongs to that request.
+/// Value of the `ACCEPTED` map: the newest request accepted of those that share the entry.
+pub type Accepted = u64;
+
+/// Value of the `READINGS` map: the newest request read of those that share the entry; a cache
+/// line.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Entry {
-    /// The newest request accepted of those that share the entry.
+pub struct Reading {
+    /// The request; 0: none yet.
     pub sequence: u64,
-    /// The same once a task has read the request, and the members up to `flags` are about it.
-    pub bound: u64,
     /// When it was read, `CLOCK_MONOTONIC`, nanoseconds.
     pub at: u64,
     /// `task_struct.start_boottime` of the process that read it, nanoseconds.
@@ -34,6 +35,9 @@ pub struct Entry {
     pub executable: FileKey,
     /// What became of it.
     pub flags: Flags,
+    /// [`Reading::digest`]: who finds it right has read one writing and not parts of two, in
+    /// whatever order the stores were seen.
+    pub check: u64,
 }
 
 /// A byte each: they are written by different CPUs.
@@ -54,5 +58,49 @@ pub struct Flags {
     pub pad: [u8; 3],
 }
 
+impl Flags {
+    /// Nothing has become of it yet.
+    pub const NONE: Self = Self {
+        same_read: 0,
+        previous_unanswered: 0,
+        answered: 0,
+        superseded: 0,
+        interleaved: 0,
+        pad: [0; 3],
+    };
+}
+
+impl Reading {
+    /// What `check` is when the rest is whole. It covers what does not change once written.
+    ///
+    /// ```
+    /// # use clew_sensor_abi::ledger::Reading;
+    /// let (mut one, two) = (Reading { sequence: 7, tid: 3, ..Reading::default() }, Reading::default());
+    /// one.check = one.digest();
+    /// let torn = Reading { tid: two.tid, ..one };
+    /// assert_ne!(torn.digest(), torn.check);
+    /// ```
+    #[inline(always)]
+    pub fn digest(&self) -> u64 {
+        // Rotated, so that members that change alike do not cancel each other.
+        let members = [
+            self.at,
+            self.start,
+            u64::from(self.tgid) << 32 | u64::from(self.tid),
+            self.executable.inode,
+            self.executable.device << 16
+                | u64::from(self.flags.same_read) << 8
+                | u64::from(self.flags.previous_unanswered),
+        ];
+        let mut sum = self.sequence;
+        let mut nth = 0;
+        while nth < members.len() {
+            sum = sum.rotate_left(13) ^ members[nth];
+            nth += 1;
+        }
+        !sum
+    }
+}
+
 const _: () = assert!(ENTRIES.is_power_of_two());
-const _: () = assert!(size_of::<Entry>() == 64);
+const _: () = assert!(size_of::<Reading>() == 64);

@@ -10,11 +10,17 @@ pub const CARRY: usize = 48;
 ///
 /// Ingress writes everything but `tail` and `current`, which the reader of the socket writes, and
 /// `sent` and `sent_any`, which egress writes.
+///
+/// What a request needs that comes in one segment, is read and is answered lies in the first 56
+/// bytes: the kernel keeps them in one cache line with its own head of the storage, and that line
+/// is written on one CPU and read on another.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketContext {
     /// The request being worked on: the last one read. 0: none yet.
     pub current: u64,
+    /// The request that arrived last.
+    pub newest: Newest,
     /// Sequence number (TCP) that the next unseen byte has.
     pub next_seq: u32,
     /// The service, by entry port.
@@ -55,6 +61,49 @@ pub struct Arrival {
     pub pad: u32,
 }
 
+/// The arrival at the queue's end, in two words that are each written and read at once: a reader
+/// that finds its own arrival's number in both has not read parts of two.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Newest {
+    /// The arrival's number modulo 65,536 above the 48 bits of the request's sequence.
+    pub request: u64,
+    /// The arrival's number above [`Arrival::end_seq`].
+    pub end: u64,
+}
+
+impl Newest {
+    /// `arrival`, the `nth` on its socket.
+    #[inline(always)]
+    pub fn of(arrival: &Arrival, nth: u32) -> Self {
+        Self {
+            request: u64::from(nth) << 48 | arrival.sequence,
+            end: u64::from(nth) << 32 | u64::from(arrival.end_seq),
+        }
+    }
+
+    /// The `nth` arrival, if this is it.
+    ///
+    /// ```
+    /// # use clew_sensor_abi::socket::{Arrival, Newest};
+    /// let fifth = Newest::of(&Arrival { sequence: 77, end_seq: 900, pad: 0 }, 5);
+    /// assert_eq!(fifth.arrival(5).map(|it| (it.sequence, it.end_seq)), Some((77, 900)));
+    /// assert!(fifth.arrival(4).is_none());
+    /// let torn = Newest { end: Newest::of(&Arrival { sequence: 78, end_seq: 901, pad: 0 }, 6).end, ..fifth };
+    /// assert!(torn.arrival(5).is_none() && torn.arrival(6).is_none());
+    /// ```
+    #[inline(always)]
+    pub fn arrival(self, nth: u32) -> Option<Arrival> {
+        let sequence = self.request & 0xffff_ffff_ffff;
+        let whole = (self.request >> 48) as u16 == nth as u16 && (self.end >> 32) as u32 == nth;
+        (whole && sequence != 0).then_some(Arrival {
+            sequence,
+            end_seq: self.end as u32,
+            pad: 0,
+        })
+    }
+}
+
 /// One TCP connection of this host; key of `EARLY`. IPv4 addresses are mapped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +135,7 @@ pub struct Early {
 /// Capacity of `EARLY`.
 pub const EARLY: u32 = 16_384;
 
-const _: () = assert!(size_of::<SocketContext>() == 216);
+const _: () = assert!(size_of::<SocketContext>() == 232);
+const _: () = assert!(core::mem::offset_of!(SocketContext, queue) == 56);
 const _: () = assert!(size_of::<Flow>() == 48);
-const _: () = assert!(size_of::<Early>() == 224);
+const _: () = assert!(size_of::<Early>() == 240);
