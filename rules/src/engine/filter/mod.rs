@@ -1,0 +1,92 @@
+//! Which rules could match at all: asked of each value once, instead of each rule of each value.
+//!
+//! A rule is *filtered* when it only looks at values that do not change while rules run, and when its
+//! operator requires something of them (`requirement`): that one of some strings occurs, that a byte of
+//! some set does, or a length. `plan` says for each value which filtered rules look at it and
+//! through which transformations. When a phase begins, `scan` takes each new value, and what the
+//! transformations make of it where that differs, once through one automaton for all strings. The rules
+//! whose requirement is met are *candidates*; only they and those that are not filtered are run.
+//!
+//! Invariant: the filter only decides whether an operator is called. Negated operators, operands with
+//! macros, counts, and variables that rules write are never filtered. What cannot be told is a candidate.
+
+mod atoms;
+mod bytes;
+mod demand;
+mod explain;
+mod guard;
+mod plan;
+mod requirement;
+mod sample;
+mod scan;
+
+use demand::demand;
+use guard::{Guard, Reach};
+use plan::{Demands, Sources, plan};
+
+pub(super) use plan::{Channel, Plan};
+pub(super) use scan::{Lens, Scanner};
+
+use super::Phase;
+use super::pipeline::Pipelines;
+use super::ruleset::Rule;
+use super::tx::TxValue;
+
+/// The plans of a rule set.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    /// The first for all rules; the others for those that the guard lets through.
+    pub(super) plans: Box<[Plan]>,
+    guard: Option<Guard>,
+}
+
+impl Filter {
+    pub(super) fn new(
+        phases: &[Box<[Rule]>; Phase::COUNT],
+        pipelines: &Pipelines,
+        xpaths: usize,
+    ) -> Self {
+        let demands: Demands = std::array::from_fn(|phase| {
+            phases[phase]
+                .iter()
+                .map(|rule| rule.links.first().and_then(demand))
+                .collect()
+        });
+        let sources = Sources {
+            phases,
+            demands: &demands,
+            pipelines,
+            xpaths,
+        };
+        let mut plans = vec![plan(sources, |_, _| Reach::Open)];
+        let guard = Guard::of(phases);
+        if let Some(guard) = &guard {
+            plans.extend(
+                (0..guard.classes())
+                    .map(|class| plan(sources, |phase, index| guard.reach(class, phase, index))),
+            );
+        }
+        Self {
+            plans: plans.into(),
+            guard,
+        }
+    }
+
+    /// Which plan holds while the guarded variable has this value and no guarding rule is `out` of order.
+    pub(super) fn choose(
+        &self,
+        value: impl Fn(u16) -> TxValue,
+        out: impl Fn(u32) -> bool,
+    ) -> usize {
+        let Some(guard) = &self.guard else { return 0 };
+        match value(guard.slot) {
+            TxValue::Number(number) if !guard.numbers().any(out) => 1 + guard.class(number),
+            _ => 0,
+        }
+    }
+
+    /// The variable of `TX` on which the choice depends.
+    pub(super) fn guarded(&self) -> Option<u16> {
+        self.guard.as_ref().map(|guard| guard.slot)
+    }
+}

@@ -1,0 +1,165 @@
+//! New values are scanned before the first filtered rule of a phase; then only some rules are run.
+
+use super::super::Phase;
+use super::super::classes;
+use super::super::filter::{Channel, Lens, Plan};
+use super::super::ruleset::RuleSet;
+use super::super::values::ValueId;
+use super::state::{List, Member, State};
+use super::work::Work;
+
+/// A rule that has to be run.
+#[derive(Clone, Copy)]
+pub(super) struct Next {
+    /// Its index in the phase.
+    pub(super) index: usize,
+    /// The mark that the values have that it has to be asked about; 0: values are not marked.
+    pub(super) gate: u64,
+    /// It is known to match, and only skips others.
+    pub(super) skips: bool,
+}
+
+impl State {
+    /// The next rule of a phase at or after `at` that has to be run.
+    pub(super) fn next(
+        &mut self,
+        rules: &RuleSet,
+        phase: Phase,
+        at: usize,
+        work: &mut Work<'_>,
+    ) -> Option<Next> {
+        let count = rules.phases[phase.index()].len();
+        if !rules.options.prefilter {
+            let next = Next {
+                index: at,
+                gate: 0,
+                skips: false,
+            };
+            return (at < count).then_some(next);
+        }
+        if self.is_scanned {
+            return self.pending(&rules.filter.plans[self.plan], phase, at, count, true);
+        }
+        // Rules before the first filtered one may still decide which plan holds.
+        let known = if self.plan_stale || self.plan == usize::MAX {
+            0
+        } else {
+            self.plan
+        };
+        let first = rules.filter.plans[0].first[phase.index()];
+        match self.pending(&rules.filter.plans[known], phase, at, count, false) {
+            Some(next) if next.index < first => Some(next),
+            next if first == usize::MAX => next,
+            _ => {
+                self.scan_new(rules, work);
+                self.pending(&rules.filter.plans[self.plan], phase, at, count, true)
+            }
+        }
+    }
+
+    fn pending(
+        &self,
+        plan: &Plan,
+        phase: Phase,
+        at: usize,
+        count: usize,
+        scanned: bool,
+    ) -> Option<Next> {
+        let offset = plan.offsets[phase.index()];
+        let mut from = at;
+        while from < count {
+            let word = (offset + from) / 64;
+            let always = plan.always[word];
+            let candidates = if scanned {
+                self.scanner.candidates(word)
+            } else {
+                0
+            };
+            let open = (always | candidates) & (u64::MAX << (from % 64));
+            if open != 0 {
+                let bit = open.trailing_zeros();
+                let gate = if always >> bit & 1 == 1 {
+                    0
+                } else {
+                    classes::bloom(bit)
+                };
+                let skips = plan.skips[word] >> bit & 1 == 1;
+                return Some(Next {
+                    index: from / 64 * 64 + bit as usize,
+                    gate,
+                    skips,
+                });
+            }
+            from = (from / 64 + 1) * 64;
+        }
+        None
+    }
+
+    /// Scans the values that have come since the last phase.
+    pub(super) fn scan_new(&mut self, rules: &RuleSet, work: &mut Work<'_>) {
+        self.choose_plan(rules);
+        let plan = &rules.filter.plans[self.plan];
+        for list in 0..List::COUNT {
+            self.scan_list(rules, plan, list, work);
+        }
+        for (index, (variable, channel)) in plan.scalars.iter().enumerate() {
+            if self.scanned_scalars >> index & 1 == 0 && self.scalar(*variable).is_some() {
+                self.scanned_scalars |= 1 << index;
+                self.scan_value(rules, plan, channel, self.scalar(*variable), work);
+            }
+        }
+        for (index, channel) in plan.xpaths.iter().enumerate().skip(self.scanned_xml) {
+            let members = std::mem::take(&mut self.xml[index]);
+            if !members.is_empty() {
+                self.scanned_xml = index + 1;
+                members
+                    .iter()
+                    .for_each(|member| self.scan_value(rules, plan, channel, member.value, work));
+            }
+            self.xml[index] = members;
+        }
+        self.is_scanned = true;
+    }
+
+    /// The plan that holds now. When it was another one before, all values are scanned again, for all rules.
+    fn choose_plan(&mut self, rules: &RuleSet) {
+        self.plan_stale = false;
+        let out = |number| self.removed.contains(number) || self.narrowed.contains(number);
+        let chosen = rules.filter.choose(|slot| self.tx.get(slot), out);
+        let chosen = match self.plan {
+            usize::MAX => chosen,
+            before if before == chosen || before == 0 => return,
+            _ => 0,
+        };
+        self.plan = chosen;
+        self.scanner.reset(&rules.filter.plans[chosen]);
+        self.scanned = [0; List::COUNT];
+        self.scanned_xml = 0;
+        self.scanned_scalars = 0;
+    }
+
+    fn scan_list(&mut self, rules: &RuleSet, plan: &Plan, list: usize, work: &mut Work<'_>) {
+        let from = std::mem::replace(&mut self.scanned[list], self.lists[list].len());
+        let list_plan = &plan.lists[list];
+        for index in from..self.lists[list].len() {
+            let Member { key, value, .. } = self.lists[list][index];
+            let channel = list_plan.channel(self.values.get(key));
+            self.scan_value(rules, plan, channel, value, work);
+            self.scan_value(rules, plan, &list_plan.names, key, work);
+        }
+    }
+
+    fn scan_value(
+        &mut self,
+        rules: &RuleSet,
+        plan: &Plan,
+        channel: &Channel,
+        id: ValueId,
+        work: &mut Work<'_>,
+    ) {
+        if channel.nodes != 0 && work.allows(self.values.len(id)) {
+            self.scanner
+                .value(Lens::of(rules, plan), channel, &mut self.values, id);
+        }
+    }
+}
