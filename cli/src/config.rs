@@ -10,6 +10,7 @@ use clew_proxy::{HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig, 
 use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
 use ipnet::IpNet;
 
+use crate::inspection::Inspection;
 use crate::raw;
 
 /// Everything `clew run` needs, checked.
@@ -21,6 +22,8 @@ pub(crate) struct Configuration {
     pub(crate) trusted_hops: TrustedHops,
     pub(crate) shared_addresses: Vec<IpNet>,
     pub(crate) threads: usize,
+    /// None: requests are not judged by rules.
+    pub(crate) inspection: Option<Inspection>,
     pub(crate) shutdown_grace: Duration,
     /// None: the edge runs alone.
     pub(crate) sensor: Option<SensorConfiguration>,
@@ -52,6 +55,7 @@ pub(crate) struct Overrides {
     pub(crate) mode: Option<Mode>,
     pub(crate) no_sensor: bool,
     pub(crate) state: Option<PathBuf>,
+    pub(crate) rules: Vec<PathBuf>,
 }
 
 /// Reads and checks a file.
@@ -84,6 +88,7 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         },
         shared_addresses: networks("trust.shared", &raw.trust.shared)?,
         threads: raw.edge.threads.unwrap_or(default_threads).clamp(1, 256),
+        inspection: Inspection::load(&raw.rules, &overrides.rules)?,
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
         ban: raw.ban.enabled,
         ban_span: Duration::from_secs(raw.ban.seconds),

@@ -4,8 +4,10 @@
 mod admin;
 mod beat;
 mod config;
+mod inspection;
 mod privilege;
 mod raw;
+mod rules;
 mod run;
 mod show;
 mod store;
@@ -69,6 +71,11 @@ enum Command {
         #[command(subcommand)]
         command: IncidentsCommand,
     },
+    /// SecLang rules: check, evaluate, test, explain
+    Rules {
+        #[command(subcommand)]
+        command: rules::RulesCommand,
+    },
     /// Sources that are refused
     Bans {
         #[command(subcommand)]
@@ -78,7 +85,7 @@ enum Command {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  clew run --upstream 127.0.0.1:8080\n  clew run --upstream 127.0.0.1:8080 --listen 0.0.0.0:80 --mode observe\n  clew run --config /etc/clew.toml"
+    after_help = "Examples:\n  clew run --upstream 127.0.0.1:8080\n  clew run --upstream 127.0.0.1:8080 --listen 0.0.0.0:80 --mode observe\n  clew run --upstream 127.0.0.1:8080 --rules /usr/share/modsecurity-crs/owasp-crs.load\n  clew run --config /etc/clew.toml"
 )]
 struct RunArgs {
     /// Configuration file (TOML); every key is in examples/clew.toml
@@ -93,6 +100,9 @@ struct RunArgs {
     /// What happens to what is not allowed [default: enforce]
     #[arg(long, value_enum)]
     mode: Option<ModeName>,
+    /// SecLang rule files, or folders of *.conf, that requests are judged by
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    rules: Vec<PathBuf>,
     /// Run the edge alone; needs no root, and sees nothing of what requests do
     #[arg(long)]
     no_sensor: bool,
@@ -190,6 +200,7 @@ fn command(command: Command) -> Result<ExitCode> {
                 mode: args.mode.map(Into::into),
                 no_sensor: args.no_sensor,
                 state: args.state,
+                rules: args.rules,
             };
             run::run(match &args.config {
                 Some(path) => config::load(path, &overrides)?,
@@ -202,6 +213,7 @@ fn command(command: Command) -> Result<ExitCode> {
         }
         Command::Doctor { clean, json } => return doctor(clean, json),
         Command::Incidents { command } => incidents(command)?,
+        Command::Rules { command } => return rules::run(command),
         Command::Bans { command } => bans(command)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ pub(crate) struct Root {
     pub(crate) service: Vec<Service>,
     pub(crate) limits: LimitsTable,
     pub(crate) trust: Trust,
+    pub(crate) rules: Rules,
     pub(crate) sensor: Sensor,
     pub(crate) allow: Allow,
     pub(crate) ban: BanTable,
@@ -93,6 +94,77 @@ impl From<HeaderChoice> for clew_proxy::ForwardingHeader {
         match choice {
             HeaderChoice::XForwardedFor => Self::XForwardedFor,
             HeaderChoice::Forwarded => Self::Forwarded,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rules {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) engine: Option<EngineName>,
+    pub(crate) request_body: Option<bool>,
+    pub(crate) request_body_bytes: Option<u64>,
+    pub(crate) response_body: Option<bool>,
+    pub(crate) response_body_bytes: Option<u64>,
+    pub(crate) beyond_limit: Option<BeyondLimit>,
+    pub(crate) budget_ms: u64,
+    pub(crate) over_budget: Strictness,
+    pub(crate) kept_bodies_bytes: usize,
+    pub(crate) unknown_coding: Strictness,
+    pub(crate) expansion: u32,
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            engine: None,
+            request_body: None,
+            request_body_bytes: None,
+            response_body: None,
+            response_body_bytes: None,
+            beyond_limit: None,
+            budget_ms: 100,
+            over_budget: Strictness::Refuse,
+            kept_bodies_bytes: 256 * 1024 * 1024,
+            unknown_coding: Strictness::Refuse,
+            expansion: 100,
+            log: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EngineName {
+    On,
+    DetectionOnly,
+    Off,
+}
+
+/// What happens to what a body has beyond the limit.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BeyondLimit {
+    Refuse,
+    Stream,
+}
+
+/// What happens to what cannot be judged.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Strictness {
+    Refuse,
+    Pass,
+}
+
+impl From<Strictness> for clew_proxy::UnknownCoding {
+    fn from(strictness: Strictness) -> Self {
+        match strictness {
+            Strictness::Refuse => Self::Refuse,
+            Strictness::Pass => Self::Pass,
         }
     }
 }

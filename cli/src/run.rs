@@ -12,12 +12,13 @@ use anyhow::{Context, Result, anyhow};
 use clew_correlator::profile::Profile;
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{ProxyId, TokenKey};
-use clew_proxy::{Edge, Handle, Tagging};
+use clew_proxy::{Edge, Handle, RulesConfig, Tagging};
 use clew_sensor::{LoadError, Mode, Sensor, Service};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
 use crate::config::{Configuration, SensorConfiguration};
+use crate::inspection::Inspection;
 use crate::privilege::{Account, drop_all, prepare_state};
 use crate::store::Store;
 use crate::tend::{Learning, Tender, correlator};
@@ -40,7 +41,8 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     let account = Account::find(&configuration.user)?;
     prepare_state(&configuration.state, account.as_ref())?;
     let (kernel, tagging) = load(&configuration)?.unzip();
-    let edge = Edge::bind(edge_config(&configuration, tagging))?;
+    let rules = configuration.inspection.as_ref().map(Inspection::open);
+    let edge = Edge::bind(edge_config(&configuration, tagging, rules.transpose()?))?;
     let admin = Admin::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;
     if let Some(account) = &account {
@@ -59,6 +61,9 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
         .map(|it| tend(it, &configuration, store, &handle, &stop))
         .transpose()?;
     set_priority(0);
+    if let Some(inspection) = &configuration.inspection {
+        inspection.introduce();
+    }
     for address in handle.addresses() {
         tracing::info!(%address, sensor, "listening");
     }
@@ -154,7 +159,11 @@ fn clear_up() {
     }
 }
 
-fn edge_config(configuration: &Configuration, tagging: Option<Tagging>) -> clew_proxy::Config {
+fn edge_config(
+    configuration: &Configuration,
+    tagging: Option<Tagging>,
+    rules: Option<RulesConfig>,
+) -> clew_proxy::Config {
     clew_proxy::Config {
         listeners: configuration.listeners.clone(),
         services: configuration.services.clone(),
@@ -163,6 +172,7 @@ fn edge_config(configuration: &Configuration, tagging: Option<Tagging>) -> clew_
         shared_addresses: configuration.shared_addresses.clone(),
         threads: configuration.threads,
         tagging,
+        rules,
         shutdown_grace: configuration.shutdown_grace,
     }
 }

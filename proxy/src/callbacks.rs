@@ -64,7 +64,13 @@ impl ProxyHttp for Callbacks {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<bool> {
         if let Some(answer) = self.refusal(session) {
-            self.answer(session, ctx.id, answer).await?;
+            self.answer(session, ctx.id, &answer).await?;
+            return Ok(true);
+        }
+        if let Some(inspector) = &self.inspector
+            && let Some(answer) = self.inspect_request(inspector, session, ctx).await?
+        {
+            self.answer(session, ctx.id, &answer).await?;
             return Ok(true);
         }
         let request = session.req_header();
@@ -81,6 +87,11 @@ impl ProxyHttp for Callbacks {
     ) -> Result<()> {
         if end_of_stream && let Some(upload) = &ctx.upload {
             upload.set_done();
+        }
+        // pingora writes an empty last piece (an HTTP/2 frame of nothing) as a chunk that ends the
+        // body, and then its end: the second would be taken for the start of the next request.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
         }
         let piece = body.as_deref().unwrap_or_default();
         if piece.is_empty() && ctx.request_body_bytes == 0 {
@@ -149,6 +160,10 @@ impl ProxyHttp for Callbacks {
         upstream_request.remove_header(&TOKEN);
         upstream_request.insert_header(&REQUEST_ID, ctx.id_value()?)?;
         self.forward_client(session, upstream_request)?;
+        if let Some(rules) = &mut ctx.rules {
+            rules.replay(session, upstream_request);
+            rules.narrow(upstream_request);
+        }
         if let Some(tagging) = &self.tagging {
             let token = self.name_attempt(tagging, session, ctx).ok_or_else(|| {
                 Error::explain(ErrorType::InternalError, "attempt without a name")
@@ -170,6 +185,11 @@ impl ProxyHttp for Callbacks {
             flight.let_go();
         }
         ctx.check_verdict()?;
+        if is_final(response)
+            && let Some(rules) = &mut ctx.rules
+        {
+            rules.response_head(session, response, is_complete(session, response))?;
+        }
         if is_final(response)
             && let (Some(phase), Some(flight)) = (phase(session), &ctx.flight)
         {
@@ -201,10 +221,13 @@ impl ProxyHttp for Callbacks {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        is_last: bool,
         ctx: &mut Exchange,
     ) -> Result<Option<Duration>> {
         ctx.check_verdict()?;
+        if let Some(rules) = &mut ctx.rules {
+            rules.response_body(body.as_ref(), is_last)?;
+        }
         self.hurry_body(session, ctx);
         ctx.relayed_body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
         Ok(None)
@@ -238,6 +261,7 @@ impl ProxyHttp for Callbacks {
             ctx.cancelled_at.get_or_insert_with(Moment::now);
             error.set_retry(false);
         } else if ctx.is_overdue()
+            || ctx.has_answer()
             || !session.req_header().method.is_idempotent()
             || session.as_ref().retry_buffer_truncated()
             || ctx.attempts >= ATTEMPTS
@@ -255,13 +279,21 @@ impl ProxyHttp for Callbacks {
         error: &Error,
         ctx: &mut Exchange,
     ) -> FailToProxy {
+        self.release(session, ctx);
         let cancelled = ctx.is_cancelled();
+        let denial = ctx.denial().cloned();
+        let is_denied = denial.is_some();
+        if is_denied {
+            self.tally.denied_requests.add_one();
+        }
         if cancelled {
             self.tally.cancelled.add_one();
             ctx.cancelled_at.get_or_insert_with(Moment::now);
         }
         let answer = if cancelled {
             Some(Answer::Blocked)
+        } else if is_denied {
+            denial
         } else if ctx.is_overdue() {
             Some(Answer::Status(408))
         } else {
@@ -273,8 +305,11 @@ impl ProxyHttp for Callbacks {
             && !begun
         {
             status = answer.status();
-            match self.answer(session, ctx.id, answer).await {
-                Ok(()) => ctx.reusable = cancelled && session.is_body_done(),
+            match self.answer(session, ctx.id, &answer).await {
+                Ok(()) => {
+                    let is_kept = cancelled || (is_denied && answer.keeps_connection());
+                    ctx.reusable = is_kept && session.is_body_done();
+                }
                 Err(error) => tracing::debug!(%error, "error page not delivered"),
             }
         }
@@ -289,6 +324,8 @@ impl ProxyHttp for Callbacks {
             .response_written()
             .map(|header| header.status.as_u16());
         self.end_attempt(ctx, status);
+        self.release(session, ctx);
+        ctx.rules = None;
         let Some(phase) = phase(session).cloned() else {
             return;
         };
@@ -299,7 +336,7 @@ impl ProxyHttp for Callbacks {
     }
 
     fn suppress_error_log(&self, _: &Session, ctx: &Exchange, error: &Error) -> bool {
-        ctx.is_cancelled() || *error.esource() == ErrorSource::Downstream
+        ctx.is_cancelled() || ctx.denial().is_some() || *error.esource() == ErrorSource::Downstream
     }
 }
 

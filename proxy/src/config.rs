@@ -1,12 +1,15 @@
 //! What the edge is told: validated by whoever builds it, immutable from then on.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{ProxyId, TokenKey};
+use clew_rules::engine::RuleSet;
 use ipnet::IpNet;
 
 /// The whole configuration of an [`crate::Edge`].
@@ -27,6 +30,8 @@ pub struct Config {
     pub threads: usize,
     /// How requests are named for the kernel; none without a sensor.
     pub tagging: Option<Tagging>,
+    /// What requests and responses are judged by; none: they are not looked at.
+    pub rules: Option<RulesConfig>,
     /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].
     pub shutdown_grace: Duration,
 }
@@ -173,4 +178,50 @@ pub struct Tagging {
     pub proxy: ProxyId,
     /// Where request records go. Never waited for: what does not fit is counted.
     pub records: SyncSender<ProxyRecord>,
+}
+
+/// What requests and responses are judged by, and what that may cost.
+#[derive(Debug)]
+pub struct RulesConfig {
+    /// The rules; others may take their place, see [`crate::Handle::set_rules`]. Whether bodies
+    /// are looked at, how far, and what happens to what is longer, is theirs to say.
+    pub rules: Arc<RuleSet>,
+    /// Processor time that rules may take for one request and its response. Default 100 ms, a
+    /// thousand times what an ordinary one takes.
+    pub budget: Duration,
+    /// Bytes of bodies that wait for a verdict, of all requests together; beyond it, 503. A body
+    /// counts twice: for who gets it, and as the rules see it. Default 256 MiB.
+    pub kept_bodies_bytes: usize,
+    /// What happens to a request body whose content coding cannot be undone.
+    pub unknown_coding: UnknownCoding,
+    /// How many times its size a coded body may expand to; beyond it, 413. Default 100; what a
+    /// server compresses shrinks to a tenth. The first 64 KiB are free.
+    pub expansion: u32,
+    /// Where each rule that matches is written, a line in ModSecurity's form; opened for
+    /// appending.
+    pub log: Option<File>,
+}
+
+impl RulesConfig {
+    /// These rules, with the default limits.
+    pub fn new(rules: Arc<RuleSet>) -> Self {
+        Self {
+            rules,
+            budget: Duration::from_millis(100),
+            kept_bodies_bytes: 256 * 1024 * 1024,
+            unknown_coding: UnknownCoding::default(),
+            expansion: 100,
+            log: None,
+        }
+    }
+}
+
+/// What happens to a request body whose content coding cannot be undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnknownCoding {
+    /// It is answered with 415.
+    #[default]
+    Refuse,
+    /// Rules look at it as it is.
+    Pass,
 }

@@ -42,6 +42,8 @@ counters! {
     banned_requests,
     /// Requests refused for their form or size.
     bad_requests,
+    /// Requests and responses that rules have refused.
+    denied_requests,
     /// Requests cancelled by a verdict.
     cancelled,
     /// Starts and ends of attempts that the correlator's queue had no room for.

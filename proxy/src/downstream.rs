@@ -7,13 +7,13 @@ use std::time::Duration;
 use clew_protocol::{Moment, RequestId};
 use http::header::{CONTENT_LENGTH, HOST};
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::connection::Phase;
 use crate::exchange::{Exchange, Gateway};
 use crate::framing;
+use crate::inspection::nothing;
 use crate::page::Answer;
 
 impl Gateway {
@@ -52,15 +52,19 @@ impl Gateway {
         &self,
         session: &mut Session,
         id: RequestId,
-        answer: Answer,
+        answer: &Answer,
     ) -> Result<()> {
-        let (header, body) = answer.render(id, Some(&session.req_header().headers))?;
         if let Some(phase) = phase(session) {
             phase.set_relayed(None);
         }
-        if !session.is_body_done() || answer != Answer::Blocked {
+        if !session.is_body_done() || !answer.keeps_connection() {
             session.set_keepalive(None);
         }
+        if *answer == Answer::Silence {
+            session.as_downstream_mut().shutdown().await;
+            return Ok(());
+        }
+        let (header, body) = answer.render(id, Some(&session.req_header().headers))?;
         let head_only = session.req_header().method == http::Method::HEAD;
         session
             .write_response_header(Box::new(header), head_only)
@@ -76,10 +80,11 @@ impl Gateway {
         if ctx.request_body_bytes > self.limits.body_bytes {
             return Some(413);
         }
-        self.body_time_left(ctx).is_zero().then_some(408)
+        let is_late = !ctx.has_whole_body() && self.body_time_left(ctx).is_zero();
+        is_late.then_some(408)
     }
 
-    fn body_time_left(&self, ctx: &Exchange) -> Duration {
+    pub(crate) fn body_time_left(&self, ctx: &Exchange) -> Duration {
         let spent = Moment::now().since(ctx.started);
         self.limits.body_deadline.saturating_sub(spent)
     }
@@ -116,8 +121,7 @@ pub(crate) fn answer_for(error: &Error) -> Option<Answer> {
 /// Keeps the connection from being closed: pingora ends it after any failed request, also when
 /// the failure was a verdict and the answer a complete 403.
 pub(crate) async fn spare(session: &mut Session, phase: &Phase) {
-    let nothing = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
-    let ended = std::mem::replace(&mut session.downstream_session, Box::new(nothing));
+    let ended = std::mem::replace(&mut session.downstream_session, nothing());
     if let Ok(Some(reusable)) = ended.finish().await
         && let (stream, None) = reusable.into_parts()
     {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clew_protocol::{IncidentId, Sequence};
+use clew_rules::engine::RuleSet;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
@@ -26,6 +27,7 @@ use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, Tally};
 use crate::exchange::Gateway;
 use crate::flight::Flights;
+use crate::inspection::Inspector;
 use crate::proxy_protocol;
 use crate::service::Services;
 use crate::upload::Streams;
@@ -101,6 +103,7 @@ impl Edge {
             services: Services::new(config.services)?,
             neighbours: Neighbours::new(config.trusted_hops, config.shared_addresses),
             tagging: config.tagging,
+            inspector: config.rules.map(Inspector::new),
             flights: Flights::new()?,
             bans: Bans::new(config.limits.bans),
             tally,
@@ -188,6 +191,13 @@ impl Handle {
     /// The bans in force.
     pub fn bans(&self) -> Vec<Ban> {
         self.shared.gateway.bans.list()
+    }
+
+    /// Judges requests that begin from now on by other rules; false when the edge was started
+    /// without any.
+    pub fn set_rules(&self, rules: Arc<RuleSet>) -> bool {
+        let inspector = self.shared.gateway.inspector.as_ref();
+        inspector.map(|it| it.replace(rules)).is_some()
     }
 
     /// Sums since start.

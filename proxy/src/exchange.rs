@@ -13,6 +13,8 @@ use crate::config::{Limits, Tagging};
 use crate::counters::Tally;
 use crate::flight::{Flight, Flights, Upstream};
 use crate::inputs::BodyInputs;
+use crate::inspection::{Inspection, Inspector};
+use crate::page::Answer;
 use crate::service::{Service, Services};
 use crate::upload::Upload;
 
@@ -25,6 +27,8 @@ pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     pub(crate) neighbours: Neighbours,
     pub(crate) tagging: Option<Tagging>,
+    /// None: no rules.
+    pub(crate) inspector: Option<Arc<Inspector>>,
     pub(crate) flights: Flights,
     pub(crate) bans: Bans,
     pub(crate) tally: Arc<Tally>,
@@ -47,6 +51,8 @@ pub(crate) struct Exchange {
     pub(crate) cancelled_at: Option<Moment>,
     /// Ends an HTTP/2 request whose body does not arrive in time.
     pub(crate) upload: Option<Arc<Upload>>,
+    /// What rules see of it; none when there are no rules.
+    pub(crate) rules: Option<Box<Inspection>>,
     /// Answered by the edge after a failure, with nothing of the request left on the connection.
     pub(crate) reusable: bool,
 }
@@ -66,6 +72,7 @@ impl Exchange {
             relayed_body_bytes: 0,
             cancelled_at: None,
             upload: None,
+            rules: None,
             reusable: false,
         }
     }
@@ -93,6 +100,21 @@ impl Exchange {
         self.upload
             .as_ref()
             .is_some_and(|upload| upload.is_overdue())
+    }
+
+    /// What the client is told once rules have refused the request or its response.
+    pub(crate) fn denial(&self) -> Option<&Answer> {
+        self.rules.as_ref()?.denial()
+    }
+
+    /// Whether rules have seen a response: the request is not sent again.
+    pub(crate) fn has_answer(&self) -> bool {
+        self.rules.as_ref().is_some_and(|it| it.has_response())
+    }
+
+    /// Whether no more of the request's body can come.
+    pub(crate) fn has_whole_body(&self) -> bool {
+        self.rules.as_ref().is_some_and(|it| it.has_whole_body())
     }
 
     /// Stops relaying when a verdict has come.

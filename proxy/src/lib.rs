@@ -18,6 +18,7 @@ mod exchange;
 mod flight;
 mod framing;
 mod inputs;
+mod inspection;
 mod page;
 mod proxy_protocol;
 mod service;
@@ -27,8 +28,8 @@ mod upstream;
 
 pub use bans::Ban;
 pub use config::{
-    Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig, ServiceConfig, Tagging,
-    TlsConfig, TrustedHops,
+    Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig, RulesConfig, ServiceConfig,
+    Tagging, TlsConfig, TrustedHops, UnknownCoding,
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};

@@ -2,34 +2,55 @@
 
 use bytes::Bytes;
 use clew_protocol::RequestId;
-use http::HeaderMap;
+use http::header::LOCATION;
+use http::{HeaderMap, HeaderValue};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
 /// Why the edge answers instead of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A verdict, or a ban.
     Blocked,
+    /// A rule, with the status that it names.
+    Denied(u16),
+    /// A rule that sends the client to another address.
+    Elsewhere(u16, HeaderValue),
+    /// A rule that wants the connection closed without an answer.
+    Silence,
     /// The request's form or size, or the backend's failure, by status.
     Status(u16),
 }
 
 impl Answer {
-    pub(crate) fn status(self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         match self {
             Answer::Blocked => 403,
-            Answer::Status(status) => status,
+            Answer::Denied(status) | Answer::Status(status) | Answer::Elsewhere(status, _) => {
+                *status
+            }
+            Answer::Silence => 0,
         }
     }
 
+    /// Whether the client's next request is welcome: what failed may have left the connection in
+    /// any state.
+    pub(crate) fn keeps_connection(&self) -> bool {
+        matches!(
+            self,
+            Answer::Blocked | Answer::Denied(_) | Answer::Elsewhere(..)
+        )
+    }
+
     /// Says what the client can act on, and nothing of how it was found out.
-    fn sentence(self) -> &'static str {
+    fn sentence(&self) -> &'static str {
         match self {
-            Answer::Blocked => "This request was blocked.",
+            Answer::Blocked | Answer::Denied(_) | Answer::Silence => "This request was blocked.",
+            Answer::Elsewhere(..) => "This request is answered elsewhere.",
             Answer::Status(400) => "The request is malformed.",
             Answer::Status(408) => "The request took too long to arrive.",
             Answer::Status(413) => "The request body is too large.",
+            Answer::Status(415) => "The request body's coding is not supported.",
             Answer::Status(431) => "The request head is too large.",
             Answer::Status(502) => "The service gave no valid answer.",
             Answer::Status(503) => "The service is not available.",
@@ -38,16 +59,16 @@ impl Answer {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn word(&self) -> &'static str {
         match self {
-            Answer::Blocked => "blocked",
             Answer::Status(_) => "failed",
+            _ => "blocked",
         }
     }
 
     /// Header and body, HTML or JSON as the client prefers.
     pub(crate) fn render(
-        self,
+        &self,
         id: RequestId,
         asked: Option<&HeaderMap>,
     ) -> Result<(ResponseHeader, Bytes)> {
@@ -76,6 +97,9 @@ impl Answer {
         header.insert_header("content-length", body.len().to_string())?;
         header.insert_header("cache-control", "no-store")?;
         header.insert_header("x-request-id", id.to_string())?;
+        if let Answer::Elsewhere(_, address) = self {
+            header.insert_header(LOCATION, address.clone())?;
+        }
         Ok((header, Bytes::from(body)))
     }
 }

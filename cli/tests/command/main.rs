@@ -4,6 +4,7 @@
 
 mod faults;
 mod life;
+mod rules;
 mod stage;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -14,14 +15,18 @@ fn main() {
     if !root {
         eprintln!("not root: tests that load BPF programs are skipped, and counted as ignored");
     }
-    let tests = [life::TESTS, faults::TESTS].concat();
-    let trials = tests.into_iter().map(|(name, test)| {
-        Trial::test(name, move || {
-            test().map_err(|error| Failed::from(format!("{error:?}")))
-        })
-        .with_ignored_flag(!root)
-    });
+    let privileged = [life::TESTS, faults::TESTS].concat();
+    let privileged = privileged
+        .into_iter()
+        .map(|test| trial(test).with_ignored_flag(!root));
+    let trials = privileged.chain(rules::TESTS.iter().copied().map(trial));
     libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+fn trial((name, test): Test) -> Trial {
+    Trial::test(name, move || {
+        test().map_err(|error| Failed::from(format!("{error:?}")))
+    })
 }
 
 /// A test and its name.

@@ -7,6 +7,7 @@ mod forwarded;
 mod framing;
 mod hostile;
 mod inputs;
+mod inspection;
 mod patience;
 mod preface;
 mod relay;

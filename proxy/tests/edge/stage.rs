@@ -53,6 +53,46 @@ impl Connection {
     pub(crate) fn send(&mut self, text: &str) -> Result<()> {
         Ok(self.stream.write_all(text.as_bytes())?)
     }
+
+    /// Reads the body that `head` announces.
+    pub(crate) fn body(&mut self, head: &str) -> Result<Vec<u8>> {
+        let head = head.to_ascii_lowercase();
+        if let Some(length) = head
+            .lines()
+            .find_map(|it| it.strip_prefix("content-length: "))
+        {
+            let mut body = vec![0; length.parse()?];
+            self.stream.read_exact(&mut body)?;
+            return Ok(body);
+        }
+        let mut body = Vec::new();
+        while head.contains("\r\ntransfer-encoding: chunked\r\n") {
+            let size = usize::from_str_radix(&self.line()?, 16)?;
+            let start = body.len();
+            body.resize(start + size, 0);
+            self.stream.read_exact(&mut body[start..])?;
+            self.line()?;
+            if size == 0 {
+                break;
+            }
+        }
+        Ok(body)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            self.stream.read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        Ok(String::from_utf8(line)?.trim_end().to_owned())
+    }
+
+    /// Shows something to the test, which gets it as it gets heads.
+    pub(crate) fn show(&mut self, text: String) {
+        let _ = self.heads.send(text);
+    }
 }
 
 /// Answers every request with "ok".
@@ -141,6 +181,7 @@ impl Stage {
                 proxy: ProxyId(1),
                 records: records_in,
             }),
+            rules: None,
             shutdown_grace: Duration::from_secs(2),
         };
         adjust(&mut config);

@@ -1,0 +1,198 @@
+//! What requests and responses are judged by: the `[rules]` table, checked, with its rules loaded.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clew_proxy::{RulesConfig, UnknownCoding};
+use clew_rules::engine::{MemoryCollections, Options, OutOfTime, RuleSet, compile};
+use clew_rules::seclang::ast::{Ast, At, Directive, LimitAction, RuleEngine, Spanned};
+
+use crate::raw;
+use crate::rules::load::{all_of, rule_files};
+
+/// `SecRequestBodyLimit` where no rule file names another, bytes: enough for forms and API calls;
+/// each upload takes as much memory as it is long, up to this.
+const REQUEST_BODY_BYTES: u64 = 1 << 20;
+
+/// Rules, and what they may cost.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    pub(crate) rules: Arc<RuleSet>,
+    budget: Duration,
+    kept_bodies_bytes: usize,
+    unknown_coding: UnknownCoding,
+    expansion: u32,
+    log: Option<PathBuf>,
+}
+
+impl Inspection {
+    /// Loads the rules that the table or the command line names; none when neither does.
+    pub(crate) fn load(table: &raw::Rules, files: &[PathBuf]) -> Result<Option<Self>> {
+        let files = if files.is_empty() {
+            &table.files
+        } else {
+            files
+        };
+        if files.is_empty() {
+            ensure!(
+                table.engine.is_none() && table.log.is_none(),
+                "[rules] names no files: rules.files is missing"
+            );
+            return Ok(None);
+        }
+        ensure!(table.budget_ms > 0, "rules.budget_ms must be at least 1");
+        ensure!(table.expansion > 0, "rules.expansion must be at least 1");
+        Ok(Some(Self {
+            rules: rule_set(table, files)?,
+            budget: Duration::from_millis(table.budget_ms),
+            kept_bodies_bytes: table.kept_bodies_bytes,
+            unknown_coding: table.unknown_coding.into(),
+            expansion: table.expansion,
+            log: table.log.clone(),
+        }))
+    }
+
+    /// As the edge wants it, with the log opened.
+    pub(crate) fn open(&self) -> Result<RulesConfig> {
+        Ok(RulesConfig {
+            budget: self.budget,
+            kept_bodies_bytes: self.kept_bodies_bytes,
+            unknown_coding: self.unknown_coding,
+            expansion: self.expansion,
+            log: self.log.as_deref().map(append_to).transpose()?,
+            ..RulesConfig::new(self.rules.clone())
+        })
+    }
+
+    /// Says what is in force, and what is suspicious about it.
+    pub(crate) fn introduce(&self) {
+        for warning in self.rules.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let engine = self.rules.settings().engine;
+        tracing::info!(rules = self.rules.rules().len(), ?engine, "rules loaded");
+    }
+}
+
+fn append_to(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.with_context(|| format!("cannot write to {} (rules.log)", path.display()))
+}
+
+fn rule_set(table: &raw::Rules, files: &[PathBuf]) -> Result<Arc<RuleSet>> {
+    let mut paths = Vec::new();
+    for file in files {
+        paths.extend(rule_files(file)?);
+    }
+    let mut ast = clew_rules::seclang::load(&paths).or_else(|errors| all_of(&errors))?;
+    surround(&mut ast, defaults(), overrides(table));
+    let out_of_time = match table.over_budget {
+        raw::Strictness::Refuse => OutOfTime::Deny(503),
+        raw::Strictness::Pass => OutOfTime::Pass,
+    };
+    let options = Options {
+        collections: Some(Arc::new(MemoryCollections::default())),
+        out_of_time,
+        ..Options::default()
+    };
+    let rules = compile(&ast, options).or_else(|errors| all_of(&errors))?;
+    Ok(Arc::new(rules))
+}
+
+/// Where a directive stands twice, the last one counts.
+fn surround(ast: &mut Ast, before: Vec<Directive>, after: Vec<Directive>) {
+    let placed = |node| Spanned {
+        at: At::default(),
+        node,
+    };
+    ast.directives.splice(0..0, before.into_iter().map(placed));
+    ast.directives.extend(after.into_iter().map(placed));
+}
+
+/// What holds unless a rule file says otherwise. CRS itself does not say.
+fn defaults() -> Vec<Directive> {
+    vec![
+        Directive::RequestBodyAccess(true),
+        Directive::RequestBodyLimit(REQUEST_BODY_BYTES),
+    ]
+}
+
+/// What holds whatever rule files say.
+fn overrides(table: &raw::Rules) -> Vec<Directive> {
+    let beyond = table.beyond_limit.map(|beyond| match beyond {
+        raw::BeyondLimit::Refuse => LimitAction::Reject,
+        raw::BeyondLimit::Stream => LimitAction::ProcessPartial,
+    });
+    let engine = table.engine.map(|engine| match engine {
+        raw::EngineName::On => RuleEngine::On,
+        raw::EngineName::DetectionOnly => RuleEngine::DetectionOnly,
+        raw::EngineName::Off => RuleEngine::Off,
+    });
+    let all = [
+        engine.map(Directive::RuleEngine),
+        table.request_body.map(Directive::RequestBodyAccess),
+        table.request_body_bytes.map(Directive::RequestBodyLimit),
+        table
+            .request_body_bytes
+            .map(Directive::RequestBodyNoFilesLimit),
+        beyond.map(Directive::RequestBodyLimitAction),
+        table.response_body.map(Directive::ResponseBodyAccess),
+        table.response_body_bytes.map(Directive::ResponseBodyLimit),
+        beyond.map(Directive::ResponseBodyLimitAction),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(rules: &str, table: &str) -> Result<Inspection> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("rules.conf");
+        std::fs::write(&path, rules)?;
+        let root = raw::parse(&format!("[rules]\n{table}\n"), "test.toml")?;
+        Inspection::load(&root.rules, &[path])?.context("no rules")
+    }
+
+    #[test]
+    fn the_table_wins_over_the_files_and_those_over_the_defaults() -> Result<()> {
+        let settings =
+            |rules, table| -> Result<_> { Ok(loaded(rules, table)?.rules.settings().clone()) };
+        let plain = settings("", "")?;
+        assert!(plain.request_body_access && !plain.response_body_access);
+        assert_eq!(plain.request_body_limit, 1 << 20);
+        assert_eq!(plain.engine, RuleEngine::DetectionOnly);
+        let own = settings("SecRequestBodyLimit 5000\nSecRuleEngine On\n", "")?;
+        assert_eq!((own.request_body_limit, own.engine), (5000, RuleEngine::On));
+        let ruled = settings(
+            "SecRequestBodyLimit 5000\nSecRuleEngine On\n",
+            "engine = \"detection-only\"\nrequest_body_bytes = 70\nbeyond_limit = \"stream\"\nresponse_body = true",
+        )?;
+        assert_eq!(ruled.engine, RuleEngine::DetectionOnly);
+        assert_eq!(
+            (ruled.request_body_limit, ruled.request_body_no_files_limit),
+            (70, 70)
+        );
+        assert_eq!(ruled.request_body_limit_action, LimitAction::ProcessPartial);
+        assert!(ruled.response_body_access);
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (rules, table) in [
+            ("SecRule ARGS \"@nosuch x\" \"id:1\"\n", ""),
+            ("", "budget_ms = 0"),
+            ("", "engine = \"maybe\""),
+            ("", "beyond_limit = \"drop\""),
+        ] {
+            assert!(loaded(rules, table).is_err(), "{rules}{table}");
+        }
+        let root = raw::parse("[rules]\nengine = \"on\"\n", "test.toml").expect("table");
+        assert!(Inspection::load(&root.rules, &[]).is_err(), "no files");
+    }
+}

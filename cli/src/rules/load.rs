@@ -1,0 +1,64 @@
+//! From paths to a rule set, with every error told.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clew_rules::engine::{MemoryCollections, Options, RuleSet, compile};
+
+/// Rules, and what loading them came to.
+pub(crate) struct Loaded {
+    pub(crate) rules: Arc<RuleSet>,
+    /// Files read, included ones among them.
+    pub(crate) files: usize,
+    pub(crate) time: Duration,
+}
+
+/// Loads `paths`; of a folder, its `*.conf` in the order of their names.
+pub(crate) fn load(paths: &[PathBuf]) -> Result<Loaded> {
+    let start = Instant::now();
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(rule_files(path)?);
+    }
+    let ast = clew_rules::seclang::load(&files).or_else(|errors| all_of(&errors))?;
+    let options = Options {
+        collections: Some(Arc::new(MemoryCollections::default())),
+        ..Options::default()
+    };
+    let rules = compile(&ast, options).or_else(|errors| all_of(&errors))?;
+    Ok(Loaded {
+        rules: Arc::new(rules),
+        files: ast.files.len(),
+        time: start.elapsed(),
+    })
+}
+
+pub(crate) fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let unreadable = || format!("cannot read the folder {}", path.display());
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).with_context(unreadable)? {
+        let file = entry.with_context(unreadable)?.path();
+        if file.extension().is_some_and(|it| it == "conf") {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        bail!("{} holds no *.conf", path.display());
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub(crate) fn all_of<T>(errors: &[impl Display]) -> Result<T> {
+    for error in errors {
+        eprintln!("{error}");
+    }
+    let plural = if errors.len() == 1 { "" } else { "s" };
+    bail!("{} error{plural}; nothing was loaded", errors.len())
+}

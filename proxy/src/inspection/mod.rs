@@ -1,0 +1,231 @@
+//! Rules on the path of a request: heads and bodies become a transaction of the engine, its
+//! verdicts become answers.
+//!
+//! `request` runs the phases 1 and 2, `response` 3 and 4; the rest of the phases runs when an
+//! [`Inspection`] ends. `held` keeps bodies and heads back until there is a verdict, `kept` bounds
+//! the memory for that, `decode` undoes content codings, `pool` keeps transactions.
+//!
+//! Invariant: a request is judged by one rule set, whatever is loaded meanwhile.
+
+mod decode;
+mod held;
+mod kept;
+mod log;
+mod pool;
+mod request;
+mod response;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use clew_rules::engine::{
+    Connection, Disruption, Intervention, Now, RuleSet, Transaction, Verdict,
+};
+use clew_rules::seclang::ast::RuleEngine;
+use http::HeaderValue;
+use pingora::{Error, ErrorType};
+
+use crate::config::{RulesConfig, UnknownCoding};
+use crate::page::Answer;
+
+pub(crate) use held::{Held, nothing};
+use kept::Kept;
+use log::MatchLog;
+use pool::Pool;
+use request::RequestBody;
+use response::ResponseBody;
+
+/// Error type of a response that rules have refused.
+pub(crate) const DENIED: ErrorType = ErrorType::new("denied by rules");
+/// A body larger than this leaves buffers behind that are not worth keeping.
+const ORDINARY_BYTES: usize = 128 * 1024;
+
+/// What all inspected requests share.
+pub(crate) struct Inspector {
+    rules: ArcSwap<RuleSet>,
+    pool: Pool,
+    kept: Arc<Kept>,
+    log: MatchLog,
+    budget: Duration,
+    unknown_coding: UnknownCoding,
+    expansion: usize,
+    started: Instant,
+}
+
+impl Inspector {
+    pub(crate) fn new(config: RulesConfig) -> Arc<Self> {
+        Arc::new(Self {
+            rules: ArcSwap::new(config.rules),
+            pool: Pool::default(),
+            kept: Kept::new(config.kept_bodies_bytes),
+            log: MatchLog::new(config.log),
+            budget: config.budget,
+            unknown_coding: config.unknown_coding,
+            expansion: config.expansion as usize,
+            started: Instant::now(),
+        })
+    }
+
+    /// Requests that begin from now on are judged by `rules`.
+    pub(crate) fn replace(&self, rules: Arc<RuleSet>) {
+        self.rules.store(rules);
+    }
+
+    /// Begins a request; none when the rules are switched off.
+    fn begin(
+        self: &Arc<Self>,
+        connection: Connection,
+        unique_id: &[u8],
+    ) -> Option<Box<Inspection>> {
+        let rules = self.rules.load_full();
+        if rules.settings().engine == RuleEngine::Off {
+            return None;
+        }
+        let transaction = self.pool.take(&rules, connection, self.now(), unique_id);
+        Some(Box::new(Inspection {
+            transaction: Some(transaction),
+            clock: Clock::new(self.budget),
+            is_blocking: rules.settings().engine == RuleEngine::On,
+            told: 0,
+            seen_bytes: 0,
+            request: RequestBody::new(self.kept.share()),
+            response: ResponseBody::new(self.kept.share()),
+            denial: None,
+            held: None,
+            inspector: self.clone(),
+        }))
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            unix: unix.unwrap_or_default(),
+            monotonic: self.started.elapsed(),
+        }
+    }
+}
+
+/// The time that one request may cost, over all phases.
+struct Clock {
+    budget: Duration,
+    spent: Duration,
+}
+
+impl Clock {
+    fn new(budget: Duration) -> Self {
+        Self {
+            budget,
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// Runs a phase and counts its time.
+    fn run<T>(&mut self, phase: impl FnOnce(&mut dyn FnMut() -> bool) -> T) -> T {
+        let begun = Instant::now();
+        let left = self.budget.saturating_sub(self.spent);
+        let outcome = phase(&mut || begun.elapsed() >= left);
+        self.spent += begun.elapsed();
+        outcome
+    }
+}
+
+/// What the rules see of one request and its response, and what they have said.
+pub(crate) struct Inspection {
+    inspector: Arc<Inspector>,
+    /// None only while it is dropped.
+    transaction: Option<Box<Transaction>>,
+    clock: Clock,
+    /// Whether what no rule can look at (a coding, a bomb) is refused, or told and passed.
+    is_blocking: bool,
+    /// Matches that are logged already.
+    told: usize,
+    /// Bytes of bodies that the transaction was given.
+    seen_bytes: usize,
+    request: RequestBody,
+    response: ResponseBody,
+    /// What the client is to get instead.
+    denial: Option<Answer>,
+    /// How the client's session is held back, once it is.
+    pub(crate) held: Option<Held>,
+}
+
+impl Inspection {
+    /// Phases of the engine, against the request's clock.
+    fn run<T>(
+        &mut self,
+        phase: impl FnOnce(&mut Transaction, &mut dyn FnMut() -> bool) -> T,
+    ) -> Option<T> {
+        let transaction = self.transaction.as_mut()?;
+        Some(self.clock.run(|late| phase(transaction, late)))
+    }
+
+    /// Takes note of a verdict; the answer that it means, if it is one.
+    fn take(&mut self, verdict: Option<Verdict>) -> Option<Answer> {
+        let Some(Verdict::Intervention(intervention)) = verdict else {
+            return None;
+        };
+        Some(self.deny(answer(intervention)))
+    }
+
+    fn deny(&mut self, answer: Answer) -> Answer {
+        self.tell();
+        self.denial = Some(answer.clone());
+        answer
+    }
+
+    /// Refuses what cannot be looked at, where rules may refuse at all; tells it either way.
+    fn refuse(&mut self, status: u16, reason: &str) -> Option<Answer> {
+        tracing::info!(target: "clew::rules", status, blocked = self.is_blocking, "{reason}");
+        self.is_blocking.then(|| self.deny(Answer::Status(status)))
+    }
+
+    /// The answer that replaces the response, once rules have refused.
+    pub(crate) fn denial(&self) -> Option<&Answer> {
+        self.denial.as_ref()
+    }
+
+    /// Writes down what has matched since the last time.
+    fn tell(&mut self) {
+        if let Some(transaction) = &self.transaction {
+            self.told = self.inspector.log.tell(transaction, self.told);
+        }
+    }
+}
+
+/// The request is over, however it ended: the last phase, and the log.
+impl Drop for Inspection {
+    fn drop(&mut self) {
+        let now = self.inspector.now();
+        self.run(|transaction, late| {
+            transaction.set_now(now);
+            transaction.finish(late);
+        });
+        self.tell();
+        if let Some(transaction) = self.transaction.take()
+            && self.seen_bytes <= ORDINARY_BYTES
+        {
+            self.inspector.pool.give_back(transaction);
+        }
+    }
+}
+
+/// What a client is told for an intervention.
+fn answer(intervention: Intervention) -> Answer {
+    let status = match intervention.status {
+        status @ 200..=599 => status,
+        _ => 403,
+    };
+    match intervention.action {
+        Disruption::Deny if intervention.rule == 0 => Answer::Status(status),
+        Disruption::Deny => Answer::Denied(status),
+        Disruption::Drop => Answer::Silence,
+        Disruption::Redirect(to) => HeaderValue::from_str(&to)
+            .map_or(Answer::Denied(403), |to| Answer::Elsewhere(status, to)),
+    }
+}
+
+/// What ends a response that rules have refused; the answer is in [`Inspection::denial`].
+fn denied() -> Box<Error> {
+    Error::new(DENIED)
+}
