@@ -1,11 +1,13 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab bench test lint
+.PHONY: help setup demo lab bench crs fuzz test lint
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
 	@echo "make demo    stop a real Log4Shell in the kernel, end to end -> target/figures/demo.json"
 	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json"
 	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
+	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
+	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
 	@echo "make test    setup, lint, and every test"
 
 setup:
@@ -20,6 +22,14 @@ lab: build-lab
 bench: setup
 	cargo build --release --locked -p clew -p clew-benches
 	target/release/clew-bench
+	target/release/clew-bench-rules
+
+crs: setup
+	cargo build --release --locked -p clew
+	scripts/crs
+
+fuzz: setup
+	scripts/fuzz $(or $(SECONDS),60)
 
 .PHONY: build-lab
 build-lab:
