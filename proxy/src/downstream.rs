@@ -150,9 +150,15 @@ fn declared_length(request: &RequestHeader) -> Option<u64> {
         .ok()
 }
 
-/// RFC 9112 §3.2: an HTTP/1.1 request names its host once.
+/// RFC 9112 §3.2: an HTTP/1.1 request names its host once. Of what RFC 3986 allows in a name only
+/// what names in the DNS and addresses are made of: no percent-encoding, which backends undo or not.
 fn has_one_host(request: &RequestHeader) -> bool {
-    let hosts = request.headers.get_all(HOST).iter().count();
+    let all = request.headers.get_all(HOST);
+    let is_wanted = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
+    if !all.iter().all(|host| host.as_bytes().iter().all(is_wanted)) {
+        return false;
+    }
+    let hosts = all.iter().count();
     match request.version {
         http::Version::HTTP_2 => request.uri.authority().is_some() || hosts == 1,
         http::Version::HTTP_11 => hosts == 1,

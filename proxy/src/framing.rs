@@ -54,8 +54,11 @@ impl BodyLength {
 fn is_request_line(line: &[u8]) -> bool {
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next(), parts.next(), parts.next());
+    // RFC 9112 §3.2: a target has no fragment; who takes one for a part of the path and who cuts
+    // it off see different paths.
     let is_visible = |target: &[u8]| {
-        !target.is_empty() && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
+        let is_wanted = |byte: &u8| *byte > b' ' && *byte != 0x7f && *byte != b'#';
+        !target.is_empty() && target.iter().all(is_wanted)
     };
     method.is_some_and(|method| method.iter().all(u8::is_ascii_graphic))
         && target.is_some_and(is_visible)
@@ -91,6 +94,7 @@ mod tests {
             "GET  / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1 \r\n\r\n",
             "GET /\t HTTP/1.1\r\n\r\n",
+            "GET /public#/../secret HTTP/1.1\r\n\r\n",
             "GET / HTTP/2.0\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -10,6 +10,7 @@ const MOST: usize = 128;
 /// A pool for one rule set at a time. Boxed: a transaction is some kilobytes by itself, which
 /// would be copied on each way.
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "what is kept is the allocation")]
 pub(crate) struct Pool(Mutex<Vec<Box<Transaction>>>);
 
 impl Pool {
@@ -39,5 +40,3 @@ impl Pool {
         }
     }
 }
-#[cfg(test)]
-mod size { #[test] fn size() { eprintln!("SIZE {}", size_of::<clew_rules::engine::Transaction>()); } }

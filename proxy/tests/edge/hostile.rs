@@ -46,6 +46,11 @@ fn malformed_heads_never_reach_a_backend() -> Result<()> {
         ),
         ("no host", "GET / HTTP/1.1\r\n\r\n"),
         ("two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        (
+            "a host with an escape",
+            "GET / HTTP/1.1\r\nHost: a%00\r\n\r\n",
+        ),
+        ("a fragment", "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"),
     ];
     let mut wrong = Vec::new();
     for (name, shape) in shapes {

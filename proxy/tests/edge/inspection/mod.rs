@@ -5,6 +5,7 @@ mod response;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clew_proxy::{Config, RulesConfig};
@@ -37,9 +38,16 @@ pub(crate) fn judged(
 ) -> Result<Stage> {
     let rules = rules(text)?;
     Stage::with(script, |config| {
-        config.rules = Some(RulesConfig::new(rules));
+        config.rules = Some(patient(rules));
         adjust(config);
     })
+}
+
+/// These rules, with a budget for a build without optimization on a machine that does other things.
+pub(crate) fn patient(rules: Arc<RuleSet>) -> RulesConfig {
+    let mut rules = RulesConfig::new(rules);
+    rules.budget = Duration::from_secs(20);
+    rules
 }
 
 /// Reads each request whole, shows its body's length and hash, and answers "ok".

@@ -141,7 +141,7 @@ fn bodies_over_http2_arrive_unchanged() -> Result<()> {
     let text = format!("{ATTACK}\nSecRequestBodyLimitAction ProcessPartial\n");
     for rules in [None, Some(rules(&text)?)] {
         let secure = Secure::with(whole, |config| {
-            config.rules = rules.map(clew_proxy::RulesConfig::new);
+            config.rules = rules.map(super::patient);
         })?;
         on_runtime(async {
             let mut client = secure.http2().await?;
@@ -180,7 +180,7 @@ async fn upload(mut stream: h2::SendStream<Bytes>, mut rest: Bytes) -> Result<()
 fn bodies_over_http2_are_judged() -> Result<()> {
     let rules = rules(ATTACK)?;
     let secure = Secure::with(whole, |config| {
-        config.rules = Some(clew_proxy::RulesConfig::new(rules));
+        config.rules = Some(super::patient(rules));
     })?;
     on_runtime(async {
         let (response, stream) = secure.http2().await?.send_request(posted()?, false)?;
@@ -339,7 +339,7 @@ fn bodies_that_stall_are_a_408() -> Result<()> {
     }
     let rules = rules(ATTACK)?;
     let secure = Secure::with(ok, |config| {
-        config.rules = Some(clew_proxy::RulesConfig::new(rules));
+        config.rules = Some(super::patient(rules));
         hurry(config);
     })?;
     on_runtime(async {

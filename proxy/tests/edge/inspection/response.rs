@@ -95,7 +95,7 @@ fn leaks_do_not_leave() -> Result<()> {
 fn leaks_do_not_leave_over_http2() -> Result<()> {
     let rules = rules(LEAK)?;
     let secure = Secure::with(talks, |config| {
-        config.rules = Some(clew_proxy::RulesConfig::new(rules));
+        config.rules = Some(super::patient(rules));
     })?;
     on_runtime(async {
         let mut client = secure.http2().await?;
