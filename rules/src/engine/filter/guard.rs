@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::Phase;
 use super::super::number::{Comparison, Operand};
-use super::super::ruleset::{Disruptive, Rule};
+use super::super::ruleset::{Disruptive, Effect, Place, Rule};
 
 /// Rules that compare the same variable and skip others.
 #[derive(Clone, Debug)]
@@ -74,6 +74,13 @@ impl Guard {
     /// Numbers of the guarding rules.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
         self.rules.iter().map(|rule| rule.number)
+    }
+
+    /// Up to which rule of a phase the variable may still be set.
+    pub(super) fn settled(&self, rules: &[Rule]) -> usize {
+        let sets = |effect: &Effect| matches!(effect, Effect::Set(Place::Tx(slot), _) if *slot == self.slot);
+        let setting = |rule: &Rule| rule.links.iter().any(|link| link.effects.iter().any(sets));
+        rules.iter().rposition(setting).map_or(0, |last| last + 1)
     }
 
     /// What is known of a rule in a class of the variable's values.

@@ -31,6 +31,18 @@ use super::Phase;
 use super::pipeline::Pipelines;
 use super::ruleset::Rule;
 use super::tx::TxValue;
+use requirement::Requirement;
+
+/// Rules that are rather always run than that values are scanned before it is known which plan holds.
+const EARLY: usize = 32;
+
+/// Leaves the first rules of a phase unfiltered, up to the one that settles which plan holds.
+fn wait(demands: &mut [Option<Requirement>], settled: usize) {
+    let early = &mut demands[..settled];
+    if early.iter().flatten().count() <= EARLY {
+        early.fill(None);
+    }
+}
 
 /// The plans of a rule set.
 #[derive(Clone, Debug)]
@@ -46,12 +58,16 @@ impl Filter {
         pipelines: &Pipelines,
         xpaths: usize,
     ) -> Self {
-        let demands: Demands = std::array::from_fn(|phase| {
+        let guard = Guard::of(phases);
+        let mut demands: Demands = std::array::from_fn(|phase| {
             phases[phase]
                 .iter()
                 .map(|rule| rule.links.first().and_then(demand))
                 .collect()
         });
+        if let Some(guard) = &guard {
+            phases.iter().zip(&mut demands).for_each(|(rules, demands)| wait(demands, guard.settled(rules)));
+        }
         let sources = Sources {
             phases,
             demands: &demands,
@@ -59,7 +75,6 @@ impl Filter {
             xpaths,
         };
         let mut plans = vec![plan(sources, |_, _| Reach::Open)];
-        let guard = Guard::of(phases);
         if let Some(guard) = &guard {
             plans.extend(
                 (0..guard.classes())

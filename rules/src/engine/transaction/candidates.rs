@@ -102,7 +102,8 @@ impl State {
         for list in 0..List::COUNT {
             self.scan_list(rules, plan, list, work);
         }
-        for (index, (variable, channel)) in plan.scalars.iter().enumerate() {
+        for (variable, channel) in &plan.scalars {
+            let index = variable.index();
             if self.scanned_scalars >> index & 1 == 0 && self.scalar(*variable).is_some() {
                 self.scanned_scalars |= 1 << index;
                 self.scan_value(rules, plan, channel, self.scalar(*variable), work);
@@ -128,7 +129,12 @@ impl State {
         let chosen = rules.filter.choose(|slot| self.tx.get(slot), out);
         let chosen = match self.plan {
             usize::MAX => chosen,
-            before if before == chosen || before == 0 => return,
+            before if before == chosen => return,
+            0 => {
+                // What was scanned for all rules holds for some, too.
+                self.plan = chosen;
+                return;
+            }
             _ => 0,
         };
         self.plan = chosen;

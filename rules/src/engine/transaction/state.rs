@@ -74,8 +74,8 @@ pub(super) struct State {
     /// How many members of each list were scanned.
     pub(super) scanned: [usize; List::COUNT],
     pub(super) scanned_xml: usize,
-    /// Which of `Filter::scalars` were scanned.
-    pub(super) scanned_scalars: u64,
+    /// Which variables with one value were scanned, as bits.
+    pub(super) scanned_scalars: u128,
 
     pub(super) found: Found,
     pub(super) candidates: Vec<Candidate>,
