@@ -1,6 +1,6 @@
 //! The engine: rules are compiled to a [`RuleSet`], which any number of transactions evaluate.
 //!
-//! [`compile`] turns a syntax tree into a [`RuleSet`]: immutable, `Send + Sync`, shared without
+//! [`compile()`] turns a syntax tree into a [`RuleSet`]: immutable, `Send + Sync`, shared without
 //! locks. A [`Transaction`] takes one request and its response through the five phases. It does
 //! no I/O and reads no clock: bytes and times are given to it, a [`Verdict`] comes back.
 //!

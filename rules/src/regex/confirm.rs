@@ -30,7 +30,7 @@ impl Confirm {
         (usize::MAX, 8_000_000),
     ];
 
-    /// A guess, for [`Pattern::memory_usage`]: the engine does not tell.
+    /// A guess, for `Pattern::memory_usage`: the engine does not tell.
     pub(super) const BYTES: usize = 256 << 10;
 
     pub(super) fn compile(node: &Node, doubtful: Option<ByteSet>) -> Result<Self, String> {

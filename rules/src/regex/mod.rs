@@ -1,6 +1,6 @@
 //! Regular expressions as ModSecurity writes them: PCRE's spelling, over bytes.
 //!
-//! A pattern is read into a tree ([`syntax`]), then runs on `regex-automata`, linear in the value. Only
+//! A pattern is read into a tree (`syntax`), then runs on `regex-automata`, linear in the value. Only
 //! what no regular expression can say (lookaround, backreferences, atomic groups) goes to `fancy-regex`,
 //! which backtracks under a step limit, and only for values in which a regular
 //! superset of the pattern matches.

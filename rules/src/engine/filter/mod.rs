@@ -66,7 +66,10 @@ impl Filter {
                 .collect()
         });
         if let Some(guard) = &guard {
-            phases.iter().zip(&mut demands).for_each(|(rules, demands)| wait(demands, guard.settled(rules)));
+            phases
+                .iter()
+                .zip(&mut demands)
+                .for_each(|(rules, demands)| wait(demands, guard.settled(rules)));
         }
         let sources = Sources {
             phases,
