@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clew_proxy::{RulesConfig, UnknownCoding};
-use clew_rules::engine::{MemoryCollections, Options, OutOfTime, RuleSet, compile};
+use clew_rules::engine::{OutOfTime, RuleSet};
 use clew_rules::seclang::ast::{Ast, At, Directive, LimitAction, RuleEngine, Spanned};
 
 use crate::raw;
-use crate::rules::load::{all_of, rule_files};
+use crate::rules::load::{compiled, read};
 
 /// `SecRequestBodyLimit` where no rule file names another, bytes: enough for forms and API calls;
 /// each upload takes as much memory as it is long, up to this.
@@ -83,23 +83,13 @@ fn append_to(path: &Path) -> Result<File> {
 }
 
 fn rule_set(table: &raw::Rules, files: &[PathBuf]) -> Result<Arc<RuleSet>> {
-    let mut paths = Vec::new();
-    for file in files {
-        paths.extend(rule_files(file)?);
-    }
-    let mut ast = clew_rules::seclang::load(&paths).or_else(|errors| all_of(&errors))?;
+    let mut ast = read(files)?;
     surround(&mut ast, defaults(), overrides(table));
     let out_of_time = match table.over_budget {
         raw::Strictness::Refuse => OutOfTime::Deny(503),
         raw::Strictness::Pass => OutOfTime::Pass,
     };
-    let options = Options {
-        collections: Some(Arc::new(MemoryCollections::default())),
-        out_of_time,
-        ..Options::default()
-    };
-    let rules = compile(&ast, options).or_else(|errors| all_of(&errors))?;
-    Ok(Arc::new(rules))
+    compiled(&ast, out_of_time)
 }
 
 /// Where a directive stands twice, the last one counts.

@@ -27,8 +27,7 @@ impl PinDirectory {
         let root = bpf_fs()?;
         let pid = std::process::id();
         let start = start_time(pid).unwrap_or(0);
-        let path = free_name(&root, pid, start);
-        std::fs::create_dir(&path)?;
+        let path = make_free(&root, pid, start)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
         Ok(Self { path })
     }
@@ -56,11 +55,20 @@ impl Drop for PinDirectory {
 }
 
 /// One process may load more than one sensor (tests do): the second gets a suffix.
-fn free_name(root: &Path, pid: u32, start: u64) -> PathBuf {
-    (0_u32..)
-        .map(|nth| root.join(format!("{PREFIX}{pid}-{start}-{nth}")))
-        .find(|path| !path.exists())
-        .unwrap_or_else(|| root.join(format!("{PREFIX}{pid}-{start}")))
+/// Makes the first directory of this process that there is not. Making it is what finds out: another
+/// thread may load a sensor at the same time.
+fn make_free(root: &Path, pid: u32, start: u64) -> io::Result<PathBuf> {
+    let mut nth = 0_u32;
+    loop {
+        let path = root.join(format!("{PREFIX}{pid}-{start}-{nth}"));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && nth < u32::MAX => {
+                nth += 1
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn bpf_fs() -> io::Result<PathBuf> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clew_rules::engine::{MemoryCollections, Options, RuleSet, compile};
+use clew_rules::engine::{MemoryCollections, Options, OutOfTime, RuleSet, compile};
+use clew_rules::seclang::ast::Ast;
 
 /// Rules, and what loading them came to.
 pub(crate) struct Loaded {
@@ -19,24 +20,35 @@ pub(crate) struct Loaded {
 /// Loads `paths`; of a folder, its `*.conf` in the order of their names.
 pub(crate) fn load(paths: &[PathBuf]) -> Result<Loaded> {
     let start = Instant::now();
-    let mut files = Vec::new();
-    for path in paths {
-        files.extend(rule_files(path)?);
-    }
-    let ast = clew_rules::seclang::load(&files).or_else(|errors| all_of(&errors))?;
-    let options = Options {
-        collections: Some(Arc::new(MemoryCollections::default())),
-        ..Options::default()
-    };
-    let rules = compile(&ast, options).or_else(|errors| all_of(&errors))?;
+    let ast = read(paths)?;
     Ok(Loaded {
-        rules: Arc::new(rules),
+        rules: compiled(&ast, Options::default().out_of_time)?,
         files: ast.files.len(),
         time: start.elapsed(),
     })
 }
 
-pub(crate) fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
+/// What the files say.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Ast> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(rule_files(path)?);
+    }
+    clew_rules::seclang::load(&files).or_else(|errors| all_of(&errors))
+}
+
+/// The rules, with collections in memory.
+pub(crate) fn compiled(ast: &Ast, out_of_time: OutOfTime) -> Result<Arc<RuleSet>> {
+    let options = Options {
+        collections: Some(Arc::new(MemoryCollections::default())),
+        out_of_time,
+        ..Options::default()
+    };
+    let rules = compile(ast, options).or_else(|errors| all_of(&errors))?;
+    Ok(Arc::new(rules))
+}
+
+fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -55,7 +67,7 @@ pub(crate) fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-pub(crate) fn all_of<T>(errors: &[impl Display]) -> Result<T> {
+fn all_of<T>(errors: &[impl Display]) -> Result<T> {
     for error in errors {
         eprintln!("{error}");
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clew_rules::engine::Transaction;
 
-/// Where matched rules are written.
+/// Where matched rules are written: to the file, or without one to the log of Clew itself.
 #[derive(Debug)]
 pub(crate) struct MatchLog {
     /// Opened for appending: one write adds whole lines, whoever else writes.
@@ -29,10 +29,11 @@ impl MatchLog {
         let mut count = told;
         for matched in transaction.matches().skip(told) {
             let line = matched.log_line();
-            tracing::info!(target: "clew::rules", "{line}");
             if self.file.is_some() {
                 lines.push_str(&line);
                 lines.push('\n');
+            } else {
+                tracing::info!(target: "clew::rules", "{line}");
             }
             count += 1;
         }

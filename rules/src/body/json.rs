@@ -8,8 +8,8 @@
 //! U+FFFD on its own (there, it swallows the escape that follows it).
 
 use super::{
-    BodyError, BodyLimits, Budget, Frame, FrameKind, Parsed, Scratch, hex_unit, join_surrogates,
-    push_char, push_index,
+    BodyError, BodyLimits, Budget, Frame, FrameKind, Parsed, Scratch, escaped, hex_unit,
+    join_surrogates, push_char, push_index,
 };
 
 /// Gives every leaf of `body` to `found` as name and value. An empty body holds none.
@@ -284,16 +284,10 @@ impl<F: FnMut(&[u8], &[u8])> Parser<'_, '_, F> {
     /// One escape, after its backslash.
     fn escape(&mut self) -> Outcome {
         let byte = *self.body.get(self.at).ok_or(PREMATURE_END)?;
-        let plain = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return self.unicode_escape(),
-            _ => return Err("no such escape"),
-        };
+        if byte == b'u' {
+            return self.unicode_escape();
+        }
+        let plain = escaped(byte).ok_or("no such escape")?;
         self.scratch.value.push(plain);
         self.at += 1;
         Ok(())

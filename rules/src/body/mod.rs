@@ -211,6 +211,19 @@ fn percent_byte(escape: &[u8]) -> Option<u8> {
     }
 }
 
+/// What an escape of one letter stands for, in JSON (RFC 8259 section 7) and GraphQL alike.
+fn escaped(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'"' | b'\\' | b'/' => letter,
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        _ => return None,
+    })
+}
+
 /// The code unit of four hexadecimal digits at the front of `digits`.
 fn hex_unit(digits: &[u8]) -> Option<u16> {
     let four = digits.get(..4)?;

@@ -65,11 +65,6 @@ impl Pipelines {
         self.nodes[usize::from(id.0)]
     }
 
-    /// How many nodes there are, the root among them.
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// The nodes from the root to `id`, both included.
     pub(super) fn path(&self, id: NodeId) -> Vec<NodeId> {
         let mut path = vec![id];
@@ -105,6 +100,6 @@ mod tests {
         assert_eq!(tree.intern(&[]), Some(ROOT));
         assert_eq!(tree.intern(&[UrlDecodeUni]), a);
         assert_eq!(b.map(|b| tree.path(b).len()), Some(3));
-        assert_eq!(tree.len(), 3);
+        assert_eq!(tree.nodes.len(), 3);
     }
 }

@@ -86,19 +86,21 @@ impl Match<'_> {
     }
 }
 
+/// The names of severities 0 to 7 (syslog's, RFC 5424 section 6.2.1).
+pub(super) const SEVERITIES: [&str; 8] = [
+    "EMERGENCY",
+    "ALERT",
+    "CRITICAL",
+    "ERROR",
+    "WARNING",
+    "NOTICE",
+    "INFO",
+    "DEBUG",
+];
+
 /// `CRITICAL` and its kin.
 fn severity_name(severity: u8) -> &'static str {
-    const NAMES: [&str; 8] = [
-        "EMERGENCY",
-        "ALERT",
-        "CRITICAL",
-        "ERROR",
-        "WARNING",
-        "NOTICE",
-        "INFO",
-        "DEBUG",
-    ];
-    NAMES
+    SEVERITIES
         .get(usize::from(severity))
         .copied()
         .unwrap_or("UNKNOWN")

@@ -73,14 +73,6 @@ impl RuleSet {
         self.read[variable.index()]
     }
 
-    /// Strings that values are searched for, and the bytes of memory that takes.
-    pub fn filter_size(&self) -> (usize, usize) {
-        let sizes = self.filter.plans.iter().map(|plan| plan.size());
-        sizes.fold((0, 0), |(strings, bytes), (more, memory)| {
-            (strings.max(more), bytes + memory)
-        })
-    }
-
     /// How the rule with this id is evaluated: transformations, operator, and what a value must
     /// have for the rule to be run at all. A line for each link of its chain.
     pub fn explain(&self, id: u64) -> Option<String> {
@@ -131,11 +123,6 @@ impl RuleSet {
             steps.join(" "),
             link.effects.len()
         )
-    }
-
-    /// Distinct lists of transformations.
-    pub fn pipelines(&self) -> usize {
-        self.pipelines.len() - 1
     }
 }
 

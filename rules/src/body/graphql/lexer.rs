@@ -1,6 +1,6 @@
 //! Tokens of GraphQL (specification of October 2021, section 2.1).
 
-use super::super::{hex_digit, hex_unit, join_surrogates, push_char};
+use super::super::{escaped, hex_digit, hex_unit, join_surrogates, push_char};
 use super::Outcome;
 
 /// A token; a string's value stands in the lexer.
@@ -153,16 +153,10 @@ impl<'d, 's> Lexer<'d, 's> {
     fn escape(&mut self) -> Outcome {
         let byte = *self.text.get(self.at).ok_or(UNCLOSED)?;
         self.at += 1;
-        let plain = match byte {
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => return self.unicode_escape(),
-            _ => return Err("no such escape"),
-        };
+        if byte == b'u' {
+            return self.unicode_escape();
+        }
+        let plain = escaped(byte).ok_or("no such escape")?;
         self.value.push(plain);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The actions of a rule, sorted by what they are for.
 
 use super::super::Phase;
+use super::super::record::SEVERITIES;
 use super::super::ruleset::Allow;
 use super::Compiler;
 use crate::seclang::ast::{Action, Spanned};
@@ -66,17 +67,6 @@ const REFUSED: &[(&str, &str)] = &[
         "xmlns",
         "XPath with namespaces is not supported; use XML:/* or XML://@*",
     ),
-];
-
-const SEVERITIES: [&str; 8] = [
-    "EMERGENCY",
-    "ALERT",
-    "CRITICAL",
-    "ERROR",
-    "WARNING",
-    "NOTICE",
-    "INFO",
-    "DEBUG",
 ];
 
 impl Actions {

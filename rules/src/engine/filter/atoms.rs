@@ -171,14 +171,6 @@ impl Atoms {
         &self.owners[atom]
     }
 
-    /// Bytes of memory.
-    pub(super) fn memory(&self) -> usize {
-        self.map.len()
-            + self.bucket.len() * 2
-            + self.buckets.len() * 8
-            + self.anchored.len() * size_of::<Anchored>()
-    }
-
     fn add_single(&mut self, byte: u8, atom: u16) {
         let class = classes::bit(byte);
         self.singles |= class;

@@ -16,15 +16,6 @@ impl Plan {
             .position(|spec| spec.place as usize == place)?;
         Some(shown(&self.requirements[spec]))
     }
-
-    /// Strings that are looked for, and the bytes that their automata take.
-    pub(in super::super) fn size(&self) -> (usize, usize) {
-        let strings = self.atoms.iter().map(super::atoms::Atoms::len).sum();
-        (
-            strings,
-            self.atoms.iter().map(super::atoms::Atoms::memory).sum(),
-        )
-    }
 }
 
 fn shown(requirement: &Requirement) -> String {
