@@ -232,12 +232,16 @@ fn doctor(clean: bool, json: bool) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let findings = clew_sensor::doctor::examine();
-    let well = findings.iter().all(|finding| finding.ok);
+    let well = findings.iter().all(|it| it.ok || !it.needed);
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
         for finding in &findings {
-            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            let mark = match (finding.ok, finding.needed) {
+                (true, _) => "ok  ",
+                (false, true) => "FAIL",
+                (false, false) => "note",
+            };
             println!(
                 "{mark} {:9} {:34} {}",
                 finding.step, finding.provider, finding.detail

@@ -16,6 +16,8 @@ pub struct Finding {
     pub provider: String,
     /// It works.
     pub ok: bool,
+    /// `clew run` cannot protect without it.
+    pub needed: bool,
     /// What was seen.
     pub detail: String,
     /// What to do when it does not.
@@ -29,6 +31,7 @@ impl Finding {
             step: step.to_owned(),
             provider: provider.to_owned(),
             ok,
+            needed: true,
             detail: seen.unwrap_or_else(|detail| detail),
             remedy: (!ok).then(|| remedy.to_owned()),
         }
@@ -96,20 +99,20 @@ fn hierarchy() -> Finding {
 }
 
 fn file_system() -> Finding {
-    let seen = match pin::leftovers() {
-        Ok(found) if found.is_empty() => Ok("nothing left behind".to_owned()),
-        Ok(found) => Err(format!(
-            "{} pin directories of processes that are gone",
-            found.len()
-        )),
-        Err(error) => Err(error.to_string()),
+    let (seen, needed) = match pin::leftovers() {
+        Ok(found) if found.is_empty() => (Ok("nothing left behind".to_owned()), true),
+        Ok(found) => {
+            let count = found.len();
+            let seen = format!("{count} pin directories of processes that are gone");
+            (Err(seen), false)
+        }
+        Err(error) => (Err(error.to_string()), true),
     };
-    Finding::new(
-        "pins",
-        "/sys/fs/bpf",
-        seen,
-        "clew doctor --clean removes what was left behind",
-    )
+    let remedy = "clew doctor --clean removes what was left behind; so does the next clew run";
+    Finding {
+        needed,
+        ..Finding::new("pins", "/sys/fs/bpf", seen, remedy)
+    }
 }
 
 fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {

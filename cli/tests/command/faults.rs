@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
         "faults::killed_in_mid_flight_the_kernel_goes_on",
         killed_in_mid_flight_the_kernel_goes_on,
     ),
+    ("faults::the_doctor_speaks_json", the_doctor_speaks_json),
     (
         "faults::bad_configurations_are_refused",
         bad_configurations_are_refused,
@@ -76,6 +77,39 @@ fn killed_in_mid_flight_the_kernel_goes_on() -> Result<()> {
     ensure!(pins_of(pid)? == 0);
     let (_, body) = crate::stage::get(stage.upstream, "/run/true")?;
     ensure!(body == "status 0", "{body}");
+    Ok(())
+}
+
+/// Findings for machines, and an exit code that says whether all that is needed is there.
+fn the_doctor_speaks_json() -> Result<()> {
+    let done = Command::new(CLEW).args(["doctor", "--json"]).output()?;
+    ensure!(done.status.success(), "{done:?}");
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout)?;
+    for step in [
+        "kernel", "types", "rights", "tag", "bind", "inherit", "decide", "deny", "mute",
+    ] {
+        let of_step = |it: &&serde_json::Value| it["step"] == step;
+        let found = findings.iter().find(of_step);
+        ensure!(
+            found.is_some_and(|it| it["ok"] == true && it["needed"] == true),
+            "{step}: {found:?}"
+        );
+    }
+    let directory = shared_directory()?;
+    let clew = directory.path().join("clew");
+    std::fs::copy(CLEW, &clew)?;
+    let done = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&clew)
+        .args(["doctor", "--json"])
+        .output()?;
+    ensure!(!done.status.success());
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout)?;
+    let rights = findings.iter().find(|it| it["step"] == "rights");
+    ensure!(
+        rights.is_some_and(|it| it["ok"] == false && it["remedy"].is_string()),
+        "{rights:?}"
+    );
     Ok(())
 }
 

@@ -4,7 +4,12 @@ argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defe
 TCP_DEFER_ACCEPT. Prints its port, then serves until killed.
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
-  GET /connect/PORT     connects to 127.0.0.1:PORT, answers "connected" or the error
+  GET /thread/COMMAND   as run, from a thread that was not there before
+  GET /spawn/COMMAND    as run, but without a fork of this process's memory (vfork)
+  GET /orphan/COMMAND   answers "ok"; a grandchild in a session of its own becomes sh -c COMMAND
+  GET /open/KIND/ADDRESS/PORT
+                        opens a flow to there: KIND is tcp, mptcp, fastopen or udp (not connected);
+                        answers "opened" or the error
   GET anything          answers "ok"
 """
 import os
@@ -24,16 +29,47 @@ pool.submit(int).result()
 def become(command):
     pool.submit(os.execv, "/bin/sh", ["/bin/sh", "-c", command]).result()
 
-def connect(port):
+def thread(command):
+    with ThreadPoolExecutor(1) as fresh:
+        return fresh.submit(run, command).result()
+
+def spawn(command):
+    pid = os.posix_spawn("/bin/sh", ["/bin/sh", "-c", command], {})
+    return f"status {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+
+def orphan(command):
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execv("/bin/sh", ["/bin/sh", "-c", command])
+        os._exit(0)
+    os.waitpid(child, 0)
+    return "ok"
+
+def open_flow(argument):
+    kind, address, port = argument.split("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    stream = kind != "udp"
+    protocol = {"mptcp": 262}.get(kind, 0)
+    to = (address, int(port))
     try:
-        socket.create_connection(("127.0.0.1", int(port)), timeout=1).close()
-        return "connected"
+        with socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM, protocol) as s:
+            s.settimeout(1)
+            if kind == "udp":
+                s.sendto(b"x", to)
+            elif kind == "fastopen":
+                s.sendto(b"x", socket.MSG_FASTOPEN, to)
+            else:
+                s.connect(to)
+        return "opened"
     except OSError as error:
         return f"error {error.errno}"
 
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
-    return {"run": run, "become": become, "connect": connect}.get(verb, lambda _: "ok")(argument)
+    verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow}
+    return verbs.get(verb, lambda _: "ok")(argument)
 
 def serve(connection, size):
     data = b""

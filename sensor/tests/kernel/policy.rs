@@ -1,9 +1,9 @@
 //! What the policy allows, by program, by arguments, by address.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clew_protocol::kernel::{Decision, Transport};
 use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
 
@@ -27,6 +27,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "policy::connections_a_profile_lacks_are_denied",
         connections_a_profile_lacks_are_denied,
+    ),
+    (
+        "policy::flows_of_every_kind_are_denied",
+        flows_of_every_kind_are_denied,
     ),
     (
         "policy::nobody_tends_the_programs",
@@ -101,9 +105,9 @@ fn connections_are_reported() -> Result<()> {
     let mut stage = Stage::new(Mode::Enforce)?;
     let target = TcpListener::bind("127.0.0.1:0")?;
     let mut client = stage.connect()?;
-    let (sequence, head) = stage.head(&format!("/connect/{}", target.local_addr()?.port()));
+    let (sequence, head) = stage.head(&format!("/open/tcp/{}", place(&target)?));
     client.send(&head)?;
-    ensure!(client.answer()? == "connected");
+    ensure!(client.answer()? == "opened");
     let connect = stage.wait_connect(sequence)?;
     ensure!(connect.decision == Decision::Observed);
     ensure!(connect.target == target.local_addr()? && connect.transport == Transport::Tcp);
@@ -127,10 +131,10 @@ fn connections_a_profile_lacks_are_denied() -> Result<()> {
     };
     let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
     let mut client = stage.connect()?;
-    let (_, head) = stage.head(&format!("/connect/{port}"));
+    let (_, head) = stage.head(&format!("/open/tcp/{}", place(&known)?));
     client.send(&head)?;
-    ensure!(client.answer()? == "connected");
-    let (sequence, head) = stage.head(&format!("/connect/{}", unknown.local_addr()?.port()));
+    ensure!(client.answer()? == "opened");
+    let (sequence, head) = stage.head(&format!("/open/tcp/{}", place(&unknown)?));
     client.send(&head)?;
     let connect = stage.wait_connect(sequence)?;
     ensure!(connect.decision == Decision::Denied && connect.lineage.held == [sequence]);
@@ -138,6 +142,71 @@ fn connections_a_profile_lacks_are_denied() -> Result<()> {
     // EPERM.
     ensure!(client.answer()? == "error 1");
     Ok(())
+}
+
+/// Whatever family and protocol: none is a way round the profile.
+fn flows_of_every_kind_are_denied() -> Result<()> {
+    let policy = Policy {
+        profiled: vec![0],
+        ..Policy::default()
+    };
+    let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
+    let streams = [
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("[::1]:0")?,
+    ];
+    let datagrams = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("[::1]:0")?];
+    for socket in &datagrams {
+        socket.set_nonblocking(true)?;
+    }
+    let stream = |nth: usize| streams[nth].local_addr();
+    let datagram = |nth: usize| datagrams[nth].local_addr();
+    let mapped = |address: SocketAddr| format!("::ffff:127.0.0.1/{}", address.port());
+    let plain = |address: SocketAddr| format!("{}/{}", address.ip(), address.port());
+    let mut client = stage.connect()?;
+    for (kind, place, target, transport) in [
+        ("tcp", plain(stream(0)?), stream(0)?, Transport::Tcp),
+        ("tcp", plain(stream(1)?), stream(1)?, Transport::Tcp),
+        ("tcp", mapped(stream(0)?), stream(0)?, Transport::Tcp),
+        ("fastopen", plain(stream(0)?), stream(0)?, Transport::Tcp),
+        ("fastopen", plain(stream(1)?), stream(1)?, Transport::Tcp),
+        ("mptcp", plain(stream(0)?), stream(0)?, Transport::Tcp),
+        ("mptcp", plain(stream(1)?), stream(1)?, Transport::Tcp),
+        ("udp", plain(datagram(0)?), datagram(0)?, Transport::Udp),
+        ("udp", plain(datagram(1)?), datagram(1)?, Transport::Udp),
+        ("udp", mapped(datagram(0)?), datagram(0)?, Transport::Udp),
+    ] {
+        let (sequence, head) = stage.head(&format!("/open/{kind}/{place}"));
+        client.send(&head)?;
+        let connect = stage
+            .wait_connect(sequence)
+            .context(format!("{kind} {place}"))?;
+        ensure!(
+            connect.decision == Decision::Denied,
+            "{kind} {place}: {connect:?}"
+        );
+        ensure!(
+            connect.target == target && connect.transport == transport,
+            "{kind} {place}: {connect:?}"
+        );
+        stage.sensor.release(sequence)?;
+        // EPERM.
+        let answer = client.answer()?;
+        ensure!(answer == "error 1", "{kind} {place}: {answer}");
+    }
+    for socket in &streams {
+        socket.set_nonblocking(true)?;
+        ensure!(socket.accept().is_err(), "a connection came through");
+    }
+    for socket in &datagrams {
+        ensure!(socket.recv(&mut [0; 8]).is_err(), "a datagram came through");
+    }
+    Ok(())
+}
+
+fn place(listener: &TcpListener) -> Result<String> {
+    let address = listener.local_addr()?;
+    Ok(format!("{}/{}", address.ip(), address.port()))
 }
 
 /// Mode and fallback mode differ: with no heartbeat the fallback holds.

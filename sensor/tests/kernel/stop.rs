@@ -1,13 +1,14 @@
 //! Decide, hold and mute: what a request starts, and what leaves because of it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clew_protocol::kernel::{Decision, KernelEvent, LostClass, Strength};
 use clew_sensor::Mode;
 
 use crate::Test;
-use crate::stage::Stage;
+use crate::stage::{PATIENCE, Stage};
 
 pub(crate) const TESTS: &[Test] = &[
     ("decide::a_shell_never_runs", a_shell_never_runs),
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
         "decide::long_arguments_are_cut_and_flagged",
         long_arguments_are_cut_and_flagged,
     ),
+    ("decide::children_of_every_kind", children_of_every_kind),
     (
         "decide::a_thread_that_becomes_a_shell",
         a_thread_that_becomes_a_shell,
@@ -29,6 +31,10 @@ pub(crate) const TESTS: &[Test] = &[
         strangers_run_what_they_like,
     ),
     ("decide::observe_stops_nothing", observe_stops_nothing),
+    (
+        "mute::holds_that_may_be_wrong_end_by_themselves",
+        holds_that_may_be_wrong_end_by_themselves,
+    ),
     (
         "mute::held_responses_wait_and_go",
         held_responses_wait_and_go,
@@ -104,6 +110,34 @@ fn long_arguments_are_cut_and_flagged() -> Result<()> {
     Ok(())
 }
 
+/// A new thread, vfork, and a grandchild that left its session and its parent: each is the
+/// request's work.
+fn children_of_every_kind() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let dir = tempfile::tempdir()?;
+    for (verb, answer, strength) in [
+        ("thread", "status -9", Strength::Thread),
+        ("spawn", "status -9", Strength::Reader),
+        ("orphan", "ok", Strength::Reader),
+    ] {
+        let marker = dir.path().join(verb);
+        let mut client = stage.connect()?;
+        let (sequence, head) = stage.head(&format!("/{verb}/echo>{}", marker.display()));
+        client.send(&head)?;
+        let exec = stage.wait_exec(sequence).context(verb)?;
+        ensure!(exec.decision == Decision::Killed, "{verb}: {exec:?}");
+        ensure!(exec.lineage.strength == strength, "{verb}: {exec:?}");
+        ensure!(
+            exec.lineage.backend.tgid == stage.backend.pid(),
+            "{verb}: {exec:?}"
+        );
+        stage.sensor.release(sequence)?;
+        ensure!(client.answer()? == answer, "{verb}");
+        ensure!(!marker.exists(), "{verb}");
+    }
+    Ok(())
+}
+
 /// No fork, in a thread that no request has touched: `execve` ends the thread that read it.
 fn a_thread_that_becomes_a_shell() -> Result<()> {
     let mut stage = Stage::new(Mode::Enforce)?;
@@ -161,6 +195,33 @@ fn observe_stops_nothing() -> Result<()> {
     ensure!(client.answer()? == "status 0");
     let exec = stage.wait_exec(sequence)?;
     ensure!(exec.decision == Decision::Observed && exec.lineage.held.is_empty());
+    Ok(())
+}
+
+fn holds_that_may_be_wrong_end_by_themselves() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/thread/true");
+    let sent = Instant::now();
+    client.send(&head)?;
+    let exec = stage.wait_exec(sequence)?;
+    ensure!(exec.lineage.held == [sequence] && exec.lineage.strength == Strength::Thread);
+    // The hold is a second; TCP tries again a little later.
+    ensure!(client.answer()? == "status -9");
+    let waited = sent.elapsed();
+    ensure!(
+        (Duration::from_millis(900)..PATIENCE).contains(&waited),
+        "{waited:?}"
+    );
+    // Of the reader itself it is certain, and nothing ends that hold but a verdict.
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/run/true");
+    client.send(&head)?;
+    ensure!(stage.wait_exec(sequence)?.lineage.strength == Strength::Reader);
+    std::thread::sleep(Duration::from_millis(1500));
+    client.hears_nothing()?;
+    stage.sensor.release(sequence)?;
+    ensure!(client.answer()? == "status -9");
     Ok(())
 }
 
