@@ -2,14 +2,16 @@
 //! not give (its timeout is per read, its bound a megabyte), and on an HTTP/2 preface.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use clew_protocol::Sequence;
+use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::protocols::ALPN;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -23,25 +25,60 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
 use crate::counters::Tally;
+use crate::request_line::{Intake, RequestLine};
+use crate::upstream::written;
 
 /// What the stream and the request on it tell one another.
 #[derive(Debug, Default)]
 pub(crate) struct Phase {
     /// A request head has been read and its request is not over.
     in_request: AtomicBool,
+    /// A request head has been read since the connection last waited for one.
+    has_moved_on: AtomicBool,
+    /// The request line that was read, where pingora got another one.
+    line: Mutex<Option<RequestLine>>,
     /// Which attempt's response is being written; 0 for none, or for an answer of the edge's own.
     relayed: AtomicU64,
     /// The last attempt that a verdict has ended.
     cut: AtomicU64,
     /// Who waits for the client to take more of a response.
     writer: Mutex<Option<Waker>>,
+    /// The peer, as backends are told of it.
+    peer: OnceLock<(IpAddr, HeaderValue)>,
     /// The connection itself, when its request failed but it can carry another.
     spared: Mutex<Option<Stream>>,
 }
 
 impl Phase {
     pub(crate) fn set_in_request(&self, in_request: bool) {
+        if in_request {
+            self.has_moved_on.store(true, Ordering::Relaxed);
+        }
         self.in_request.store(in_request, Ordering::Relaxed);
+    }
+
+    /// `peer`, whose connection this is, as a field's value; written out once.
+    pub(crate) fn peer(&self, peer: IpAddr) -> pingora::Result<HeaderValue> {
+        if let Some((known, value)) = self.peer.get()
+            && *known == peer
+        {
+            return Ok(value.clone());
+        }
+        let value = written(peer)?;
+        let _ = self.peer.set((peer, value.clone()));
+        Ok(value)
+    }
+
+    fn set_line(&self, line: RequestLine) {
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    }
+
+    /// The request line as the client wrote it, where pingora got another one.
+    pub(crate) fn take_line(&self) -> Option<RequestLine> {
+        self.line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// From now on the response of `attempt` is what is written; none: an answer of the edge's own.
@@ -116,14 +153,18 @@ pub(crate) struct Connection<S> {
     digest: Option<Arc<ProxyDigest>>,
     tally: Arc<Tally>,
     deadline: Duration,
+    /// How long the first byte of a head may take.
+    keepalive: Duration,
     /// Bytes after which no more of a head is read.
     limit_bytes: usize,
     /// Bytes read of the head, or of the preface.
     read_bytes: usize,
-    /// When the head being read has to be there.
+    /// When what is waited for has to be there: a head's first byte, or its last.
     due: Option<Instant>,
-    /// Wakes the reader at `due`; made only when a head comes in more than one piece.
+    /// Wakes the reader at `due` or earlier, and is set anew only then: a timer for each request
+    /// would cost more than all else here.
     alarm: Option<Pin<Box<Sleep>>>,
+    intake: Intake,
 }
 
 impl<S: IO> Connection<S> {
@@ -139,10 +180,12 @@ impl<S: IO> Connection<S> {
             digest: Some(digest),
             tally,
             deadline: limits.head_deadline,
+            keepalive: limits.keepalive,
             limit_bytes: limits.head_bytes.saturating_mul(COURTESY),
             read_bytes: 0,
             due: None,
             alarm: None,
+            intake: Intake::default(),
         })
     }
 
@@ -155,27 +198,45 @@ impl<S: IO> Connection<S> {
             digest: None,
             tally,
             deadline: limits.head_deadline,
+            keepalive: limits.keepalive,
             limit_bytes: usize::MAX,
             read_bytes: 0,
             due: Some(Instant::now() + limits.head_deadline),
             alarm: None,
+            intake: Intake::default(),
         }
     }
 
-    /// Fails when the head is overdue, and sees to it that the task wakes when it will be.
+    /// Fails when what is waited for is overdue, and sees to it that the task wakes when it will be.
     fn check_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(due) = self.due else { return Ok(()) };
+        let has_begun = self.read_bytes > 0;
+        let span = if has_begun {
+            self.deadline
+        } else {
+            self.keepalive
+        };
+        let due = *self.due.get_or_insert_with(|| Instant::now() + span);
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if alarm.as_mut().poll(cx).is_ready() {
-            self.tally.slow_heads.add_one();
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "request head overdue",
-            ));
+        if alarm.deadline() > due {
+            alarm.as_mut().reset(due);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= due {
+                let is_slow = has_begun || self.digest.is_none();
+                return Err(self.overdue(is_slow));
+            }
+            alarm.as_mut().reset(due);
         }
         Ok(())
+    }
+
+    fn overdue(&self, is_slow: bool) -> io::Error {
+        if is_slow {
+            self.tally.slow_heads.add_one();
+        }
+        io::Error::new(io::ErrorKind::TimedOut, "request head overdue")
     }
 
     pub(crate) fn phase(&self) -> Arc<Phase> {
@@ -194,23 +255,47 @@ impl<S: IO> Connection<S> {
         ))
     }
 
-    /// Counts what was read of a head, and starts its clock with its first byte.
+    /// Counts what was read of a head, whose clock starts with its first byte.
     fn note(&mut self, bytes: usize) {
-        if bytes == 0 {
-            return;
-        }
+        let is_first = self.read_bytes == 0 && bytes > 0;
         self.read_bytes += bytes;
-        if self.digest.is_none() && self.read_bytes >= PREFACE_BYTES {
+        if self.digest.is_some() {
+            if is_first {
+                self.due = None;
+            }
+        } else if self.read_bytes >= PREFACE_BYTES {
             self.phase.set_in_request(true);
         }
-        let deadline = self.deadline;
-        self.due.get_or_insert_with(|| Instant::now() + deadline);
     }
 
     fn rest(&mut self) {
         self.read_bytes = 0;
         self.due = None;
-        self.alarm = None;
+        self.intake.rest();
+    }
+
+    /// Reads what the client sends of a head.
+    fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.check_length()?;
+            let before = buf.filled().len();
+            let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) else {
+                self.check_deadline(cx)?;
+                return Poll::Pending;
+            };
+            read?;
+            self.note(buf.filled().len() - before);
+            // HTTP/2 has no lines.
+            if self.digest.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(line) = self.intake.pass(buf, before) {
+                if let Some(line) = line {
+                    self.phase.set_line(line);
+                }
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 
@@ -220,16 +305,17 @@ impl<S: IO> AsyncRead for Connection<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.intake.give(buf) {
+            return Poll::Ready(Ok(()));
+        }
         if self.phase.in_request.load(Ordering::Relaxed) {
-            self.rest();
             return Pin::new(&mut self.inner).poll_read(cx, buf);
         }
-        self.check_deadline(cx)?;
-        self.check_length()?;
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        self.note(buf.filled().len() - before);
-        polled
+        if self.phase.has_moved_on.load(Ordering::Relaxed) {
+            self.phase.has_moved_on.store(false, Ordering::Relaxed);
+            self.rest();
+        }
+        self.poll_head(cx, buf)
     }
 }
 

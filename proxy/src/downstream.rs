@@ -15,6 +15,7 @@ use crate::exchange::{Exchange, Gateway};
 use crate::framing;
 use crate::inspection::nothing;
 use crate::page::Answer;
+use crate::request_line::RequestLine;
 
 impl Gateway {
     /// Whether the request is refused before any backend hears of it.
@@ -44,6 +45,38 @@ impl Gateway {
             };
         self.tally.bad_requests.add_one();
         Some(Answer::Status(status))
+    }
+
+    /// Shows the request to the rules, and answers it where they, or the edge by itself (`refusal`,
+    /// `line`), will not have it; whether that was done.
+    ///
+    /// # Errors
+    ///
+    /// The client has gone, or what it sends is no body.
+    pub(crate) async fn judge(
+        &self,
+        session: &mut Session,
+        line: Option<RequestLine>,
+        refusal: Option<Answer>,
+        ctx: &mut Exchange,
+    ) -> Result<bool> {
+        let mut answer = refusal;
+        if answer.is_none()
+            && let Some(inspector) = &self.inspector
+        {
+            let line = line.as_ref();
+            answer = self.inspect_request(inspector, session, line, ctx).await?;
+        }
+        let unserved = line.and_then(|line| line.refusal);
+        if let (None, Some(status)) = (&answer, unserved) {
+            self.tally.bad_requests.add_one();
+            answer = Some(Answer::Status(status));
+        }
+        let Some(answer) = answer else {
+            return Ok(false);
+        };
+        self.answer(session, ctx.id, &answer).await?;
+        Ok(true)
     }
 
     /// Writes an answer of the edge's own; the connection can go on only if nothing of the

@@ -21,6 +21,7 @@ mod inputs;
 mod inspection;
 mod page;
 mod proxy_protocol;
+mod request_line;
 mod service;
 mod unescape;
 mod upload;

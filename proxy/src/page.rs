@@ -48,6 +48,7 @@ impl Answer {
             Answer::Blocked | Answer::Denied(_) | Answer::Silence => "This request was blocked.",
             Answer::Elsewhere(..) => "This request is answered elsewhere.",
             Answer::Status(400) => "The request is malformed.",
+            Answer::Status(405) => "The request's method is not supported.",
             Answer::Status(408) => "The request took too long to arrive.",
             Answer::Status(413) => "The request body is too large.",
             Answer::Status(415) => "The request body's coding is not supported.",

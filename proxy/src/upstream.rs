@@ -1,16 +1,17 @@
 //! The backend's side of a request: how an attempt is named for the kernel, what the correlator is
 //! told of it, and what the backend is told of the client.
 
-use std::io::Write;
+use std::net::IpAddr;
 
 use clew_protocol::identity::TOKEN_HEADER;
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Token};
 use http::HeaderValue;
 use http::header::HeaderName;
-use pingora::Result;
+use pingora::ErrorType::InvalidHTTPHeader;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use pingora::{OrErr, Result};
 
 use crate::client::{FORWARDED_FOR, own_authority};
 use crate::config::Tagging;
@@ -21,8 +22,6 @@ use crate::inputs::{BodyInputs, Inputs};
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The header of the token, parsed once.
 pub(crate) static TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
-/// Bytes of an IPv6 address in its longest text form (RFC 5952).
-const LONGEST_ADDRESS: usize = 39;
 
 impl Gateway {
     /// Names the attempt for the kernel and tells the correlator, before a byte goes upstream.
@@ -113,14 +112,22 @@ impl Gateway {
             return Ok(());
         };
         let peer = peer.ip().to_canonical();
-        let mut chain = Vec::with_capacity(LONGEST_ADDRESS);
-        for hops in request.headers.get_all(&FORWARDED_FOR) {
-            chain.extend_from_slice(hops.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        // Writing to a vector does not fail.
-        let _ = write!(chain, "{peer}");
-        request.insert_header(&FORWARDED_FOR, chain)?;
+        let own = match phase(session) {
+            Some(phase) => phase.peer(peer)?,
+            None => written(peer)?,
+        };
+        let chain = if request.headers.contains_key(&FORWARDED_FOR) {
+            let hops = request.headers.get_all(&FORWARDED_FOR).iter();
+            let hops: Vec<&[u8]> = hops
+                .map(|it| it.as_bytes())
+                .chain([own.as_bytes()])
+                .collect();
+            HeaderValue::try_from(hops.join(&b", "[..]))
+                .or_err(InvalidHTTPHeader, "joined values")?
+        } else {
+            own
+        };
+        request.insert_header(FORWARDED_FOR.as_str(), chain)?;
         if self.neighbours.trusts(peer) && request.headers.contains_key(&FORWARDED_PROTO) {
             return Ok(());
         }
@@ -128,7 +135,7 @@ impl Gateway {
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some());
         let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
-        request.insert_header(&FORWARDED_PROTO, scheme)
+        request.insert_header(FORWARDED_PROTO.as_str(), scheme)
     }
 }
 
@@ -152,6 +159,11 @@ pub(crate) fn put_first(request: &mut RequestHeader, token: &Token) -> Result<()
     }
     *request = tagged;
     Ok(())
+}
+
+/// `address` as a field's value.
+pub(crate) fn written(address: IpAddr) -> Result<HeaderValue> {
+    HeaderValue::try_from(address.to_string()).or_err(InvalidHTTPHeader, "an address is ASCII")
 }
 
 fn shown(bytes: &[u8], limit: usize) -> Box<str> {

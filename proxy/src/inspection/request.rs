@@ -21,6 +21,7 @@ use crate::client::Neighbours;
 use crate::config::UnknownCoding;
 use crate::exchange::{Exchange, Gateway};
 use crate::page::Answer;
+use crate::request_line::RequestLine;
 
 /// The body of a request, as far as it was read for the rules.
 pub(super) struct RequestBody {
@@ -50,7 +51,8 @@ impl RequestBody {
 }
 
 impl Gateway {
-    /// Phases 1 and 2: the answer that the request gets instead of its backend's.
+    /// Phases 1 and 2: the answer that the request gets instead of its backend's. What pingora did
+    /// not get as it was is in `line`.
     ///
     /// # Errors
     ///
@@ -59,14 +61,17 @@ impl Gateway {
         &self,
         inspector: &Arc<Inspector>,
         session: &mut Session,
+        line: Option<&RequestLine>,
         ctx: &mut Exchange,
     ) -> Result<Option<Answer>> {
         let id = ctx.id_value()?;
         let bounds = Bounds {
             time_left: self.body_time_left(ctx),
             bytes: self.limits.body_bytes,
+            // Nobody is sent the body of a request that is refused.
+            has_body: line.is_none_or(|line| line.refusal.is_none()),
         };
-        ctx.rules = inspector.begin_request(session, &self.neighbours, id.as_bytes());
+        ctx.rules = inspector.begin_request(session, &self.neighbours, line, id.as_bytes());
         let Some(rules) = &mut ctx.rules else {
             return Ok(None);
         };
@@ -92,10 +97,11 @@ impl Gateway {
     }
 }
 
-/// How long a body may take, and how long it may be, whoever looks at it.
+/// How long a body may take, and how long it may be, whoever looks at it; whether anybody does.
 struct Bounds {
     time_left: Duration,
     bytes: u64,
+    has_body: bool,
 }
 
 impl Inspector {
@@ -104,11 +110,12 @@ impl Inspector {
         self: &Arc<Self>,
         session: &Session,
         neighbours: &Neighbours,
+        line: Option<&RequestLine>,
         unique_id: &[u8],
     ) -> Option<Box<Inspection>> {
         let connection = connection(session, neighbours)?;
         let mut inspection = self.begin(connection, unique_id)?;
-        inspection.show_head(session.req_header());
+        inspection.show_head(session.req_header(), line);
         let verdict = inspection.run(|transaction, late| transaction.request_headers_done(late));
         inspection.take(verdict);
         Some(inspection)
@@ -127,7 +134,7 @@ fn connection(session: &Session, neighbours: &Neighbours) -> Option<Connection> 
 }
 
 impl Inspection {
-    fn show_head(&mut self, request: &RequestHeader) {
+    fn show_head(&mut self, request: &RequestHeader, line: Option<&RequestLine>) {
         let Some(transaction) = &mut self.transaction else {
             return;
         };
@@ -136,11 +143,13 @@ impl Inspection {
             Version::HTTP_10 => b"HTTP/1.0",
             _ => b"HTTP/1.1",
         };
-        transaction.request_line(
-            request.method.as_str().as_bytes(),
-            request.raw_path(),
-            version,
-        );
+        match line {
+            Some(line) => transaction.request_line(&line.method, &line.target, &line.version),
+            None => {
+                let method = request.method.as_str().as_bytes();
+                transaction.request_line(method, request.raw_path(), version);
+            }
+        }
         // HTTP/2 says the host in `:authority`; rules ask for it in `Host`, as backends do.
         if let Some(authority) = request.uri.authority()
             && !request.headers.contains_key(HOST)
@@ -163,7 +172,8 @@ impl Inspection {
         if let Some(answer) = &self.denial {
             return Ok(Some(answer.clone()));
         }
-        if self.wants_request_body(session)
+        if bounds.has_body
+            && self.wants_request_body(session)
             && let Some(answer) = self.read_request_body(session, bounds).await?
         {
             return Ok(Some(answer));

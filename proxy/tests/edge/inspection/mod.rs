@@ -1,5 +1,6 @@
 //! Rules on the path of a request.
 
+mod line;
 mod request;
 mod response;
 
