@@ -17,6 +17,19 @@ pub(crate) struct Shot {
     pub(crate) p99_us: f64,
 }
 
+/// What each request says, beside its method.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) target: &'static str,
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+}
+
+/// As little as HTTP asks for.
+pub(crate) const BARE: Request = Request {
+    target: "/",
+    headers: &[],
+};
+
 /// Prints what the shot needs in one line that is easy to find.
 const REPORT: &str = r#"
 done = function(summary, latency, requests)
@@ -27,16 +40,19 @@ done = function(summary, latency, requests)
 end
 "#;
 
-/// Fires at `port` for `span`, from core 0.
-pub(crate) fn fire(port: u16, span: Duration, work: &Path) -> Result<Shot> {
+/// Fires `request` at `port` for `span`, from core 0.
+pub(crate) fn fire(port: u16, request: &Request, span: Duration, work: &Path) -> Result<Shot> {
     let path = work.join("shot.lua");
     std::fs::write(&path, REPORT)?;
+    let headers = request.headers.iter();
+    let headers = headers.flat_map(|(name, value)| ["-H".to_owned(), format!("{name}: {value}")]);
     let done = Command::new("taskset")
         .args(["-c", "0", "wrk", "-t1", &format!("-c{CONNECTIONS}")])
         .arg(format!("-d{}ms", span.as_millis()).replace("000ms", "s"))
         .arg("-s")
         .arg(&path)
-        .arg(format!("http://127.0.0.1:{port}/"))
+        .args(headers)
+        .arg(format!("http://127.0.0.1:{port}{}", request.target))
         .output()
         .context("wrk is missing: make setup")?;
     let text = String::from_utf8_lossy(&done.stdout);

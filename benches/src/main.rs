@@ -1,7 +1,8 @@
-//! Side by side in one run: Clew against ten lines of pingora and nginx, and what the sensor
-//! costs. Writes `target/figures/bench.json`.
+//! Side by side in one run: Clew against ten lines of pingora and nginx, what rules cost in front
+//! of a backend, and what the sensor costs. Writes `target/figures/bench.json`.
 #![forbid(unsafe_code)]
 
+mod inline;
 mod kernel;
 mod load;
 mod pairs;
@@ -16,7 +17,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use crate::kernel::Bench;
-use crate::load::{Shot, fire};
+use crate::load::{BARE, Shot, fire};
 use crate::pairs::{Comparison, compare};
 use crate::side::{Cgroup, Proxy, Side};
 
@@ -43,6 +44,8 @@ struct Cli {
 enum Part {
     /// The proxies, side by side
     Proxy,
+    /// Rules on the path of a request, beside nginx with libmodsecurity
+    Inline,
     /// What the sensor costs
     Sensor,
     /// Kernel time of its programs
@@ -59,8 +62,16 @@ fn main() -> Result<()> {
     if matches!(cli.only, None | Some(Part::Proxy)) {
         all.extend(proxies(&cli, work.path(), span)?);
     }
+    if matches!(cli.only, None | Some(Part::Inline)) {
+        all.extend(inline::compare_all(
+            cli.pairs,
+            span,
+            &cli.binaries,
+            work.path(),
+        )?);
+    }
     let mut kernel = Value::Null;
-    if cli.only != Some(Part::Proxy) {
+    if !matches!(cli.only, Some(Part::Proxy | Part::Inline)) {
         let cgroup = Cgroup::new()?;
         let backend = Side::backend(1, work.path(), Some(&cgroup))?;
         let bench = Bench::new(&backend, &cgroup, span);
@@ -81,7 +92,7 @@ fn proxies(cli: &Cli, work: &Path, span: Duration) -> Result<Vec<Comparison>> {
     let backend = Side::backend(0, work, None)?;
     let start = |proxy| Side::proxy(proxy, backend.port, &cli.binaries, work);
     let plain = start(Proxy::Plain)?;
-    let against_plain = |side: &Side| fire(side.port, span, work);
+    let against_plain = |side: &Side| fire(side.port, &BARE, span, work);
     let mut all = Vec::new();
     let twin = start(Proxy::Plain)?;
     all.push(compare(

@@ -14,7 +14,11 @@ pub(crate) enum Proxy {
     Plain,
     ClewWithoutSensor,
     ClewWithSensor,
+    /// Judges by the file `rules.conf` in the working directory.
+    ClewWithRules,
     Nginx,
+    /// With libmodsecurity, which judges by the same file.
+    NginxWithRules,
 }
 
 /// A server at work; stopped in good order on drop.
@@ -28,28 +32,42 @@ impl Side {
     pub(crate) fn proxy(proxy: Proxy, upstream: u16, binaries: &Path, work: &Path) -> Result<Self> {
         let port = free_port()?;
         let (listen, to) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{upstream}"));
+        let rules = work.join("rules.conf");
+        let file = work.join(format!("clew-{port}.toml"));
+        // One thread for every side.
+        let mut config = "[edge]\nthreads = 1\n".to_owned();
+        if proxy == Proxy::ClewWithRules {
+            config += &format!("[rules]\nfiles = [{rules:?}]\n");
+        }
         let clew = |more: &[&str]| {
             let mut command = pinned(1, binaries.join("clew").as_os_str());
             let state = work.join(format!("state-{port}"));
             command.args(["run", "--listen", &listen, "--config"]);
             command
-                .arg(work.join("clew.toml"))
+                .arg(&file)
                 .args(["--upstream", &to, "--state"])
                 .arg(state);
             command.args(more);
             command
         };
-        // One thread for every side.
-        std::fs::write(work.join("clew.toml"), "[edge]\nthreads = 1\n")?;
+        std::fs::write(&file, config)?;
         let command = match proxy {
             Proxy::Plain => {
                 let mut command = pinned(1, binaries.join("plain-pingora").as_os_str());
                 command.args([&listen, &to]);
                 command
             }
-            Proxy::ClewWithoutSensor => clew(&["--no-sensor"]),
+            Proxy::ClewWithoutSensor | Proxy::ClewWithRules => clew(&["--no-sensor"]),
             Proxy::ClewWithSensor => clew(&[]),
-            Proxy::Nginx => nginx(1, port, &format!("proxy_pass http://{to};"), work)?,
+            Proxy::Nginx => nginx(1, port, "", &format!("proxy_pass http://{to};"), work)?,
+            Proxy::NginxWithRules => {
+                let rules = format!(
+                    "modsecurity on; modsecurity_rules_file {};",
+                    rules.display()
+                );
+                let location = format!("{rules} proxy_pass http://{to};");
+                nginx(1, port, MODSECURITY, &location, work)?
+            }
         };
         Self::start(command, port)
     }
@@ -57,7 +75,7 @@ impl Side {
     /// nginx answering a small body by itself, on `core`; in `cgroup` if there is one.
     pub(crate) fn backend(core: u8, work: &Path, cgroup: Option<&Cgroup>) -> Result<Self> {
         let port = free_port()?;
-        let mut command = nginx(core, port, "return 200 \"hello, world\\n\";", work)?;
+        let mut command = nginx(core, port, "", "return 200 \"hello, world\\n\";", work)?;
         if let Some(cgroup) = cgroup {
             command = cgroup.enter(&command);
         }
@@ -140,18 +158,23 @@ impl Drop for Cgroup {
     }
 }
 
+/// Debian's `libnginx-mod-http-modsecurity`.
+const MODSECURITY: &str = "load_module /usr/lib/nginx/modules/ngx_http_modsecurity_module.so;\n";
+
 fn pinned(core: u8, program: &std::ffi::OsStr) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(program);
+    // A bench that is killed leaves nothing behind.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]);
+    command.arg(program);
     command
 }
 
-fn nginx(core: u8, port: u16, location: &str, work: &Path) -> Result<Command> {
+fn nginx(core: u8, port: u16, modules: &str, location: &str, work: &Path) -> Result<Command> {
     let prefix: PathBuf = work.join(format!("nginx-{port}"));
     std::fs::create_dir_all(&prefix)?;
     let conf = prefix.join("nginx.conf");
     let text = format!(
-        "daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log error.log crit;\n\
+        "{modules}daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log error.log crit;\n\
          events {{ worker_connections 1024; }}\n\
          http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s;\n\
            large_client_header_buffers 4 32k;\n\
