@@ -9,13 +9,17 @@ use anyhow::{Context, Result, ensure};
 use clew_proxy::{RulesConfig, UnknownCoding};
 use clew_rules::engine::{OutOfTime, RuleSet};
 use clew_rules::seclang::ast::{Ast, At, Directive, LimitAction, RuleEngine, Spanned};
+use clew_rules::seclang::parse_text;
 
 use crate::raw;
-use crate::rules::load::{compiled, read};
+use crate::rules::load::{all_of, compiled, read};
 
 /// `SecRequestBodyLimit` where no rule file names another, bytes: enough for forms and API calls;
 /// each upload takes as much memory as it is long, up to this.
 const REQUEST_BODY_BYTES: u64 = 1 << 20;
+
+/// What rule sets leave to their host.
+const BODIES: &str = include_str!("../examples/bodies.conf");
 
 /// Rules, and what they may cost.
 #[derive(Debug)]
@@ -84,12 +88,27 @@ fn append_to(path: &Path) -> Result<File> {
 
 fn rule_set(table: &raw::Rules, files: &[PathBuf]) -> Result<Arc<RuleSet>> {
     let mut ast = read(files)?;
+    if table.body_processors {
+        precede(&mut ast, "bodies.conf", BODIES)?;
+    }
     surround(&mut ast, defaults(), overrides(table));
     let out_of_time = match table.over_budget {
         raw::Strictness::Refuse => OutOfTime::Deny(503),
         raw::Strictness::Pass => OutOfTime::Pass,
     };
     compiled(&ast, out_of_time)
+}
+
+/// Puts the rules of `text` before all others; `name` is what the log calls it.
+fn precede(ast: &mut Ast, name: &str, text: &str) -> Result<()> {
+    let mut first = parse_text(name, text).or_else(|errors| all_of(&errors))?;
+    let file = u32::try_from(ast.files.len())?;
+    for directive in &mut first.directives {
+        directive.at.file = file;
+    }
+    ast.files.append(&mut first.files);
+    ast.directives.splice(0..0, first.directives);
+    Ok(())
 }
 
 /// Where a directive stands twice, the last one counts.
@@ -169,6 +188,21 @@ mod tests {
         );
         assert_eq!(ruled.request_body_limit_action, LimitAction::ProcessPartial);
         assert!(ruled.response_body_access);
+        Ok(())
+    }
+
+    #[test]
+    fn bodies_are_read_unless_the_table_says_no() -> Result<()> {
+        let text = "SecRule ARGS:json.a \"@streq b\" \"id:1,phase:2,deny\"\n";
+        let ids = |table| -> Result<Vec<u64>> {
+            let rules = loaded(text, table)?.rules;
+            Ok(rules.rules().iter().map(|rule| rule.id).collect())
+        };
+        assert_eq!(
+            ids("")?,
+            [22_000_000, 22_000_001, 22_000_002, 22_000_003, 1]
+        );
+        assert_eq!(ids("body_processors = false")?, [1]);
         Ok(())
     }
 

@@ -103,6 +103,7 @@ impl From<HeaderChoice> for clew_proxy::ForwardingHeader {
 pub(crate) struct Rules {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) engine: Option<EngineName>,
+    pub(crate) body_processors: bool,
     pub(crate) request_body: Option<bool>,
     pub(crate) request_body_bytes: Option<u64>,
     pub(crate) response_body: Option<bool>,
@@ -121,6 +122,7 @@ impl Default for Rules {
         Self {
             files: Vec::new(),
             engine: None,
+            body_processors: true,
             request_body: None,
             request_body_bytes: None,
             response_body: None,

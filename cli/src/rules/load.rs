@@ -67,7 +67,7 @@ fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn all_of<T>(errors: &[impl Display]) -> Result<T> {
+pub(crate) fn all_of<T>(errors: &[impl Display]) -> Result<T> {
     for error in errors {
         eprintln!("{error}");
     }
