@@ -180,7 +180,8 @@ impl<S: IO> Connection<S> {
             digest: Some(digest),
             tally,
             deadline: limits.head_deadline,
-            keepalive: limits.keepalive,
+            // Less would not leave a new connection time for its first byte.
+            keepalive: limits.keepalive.max(Duration::from_secs(1)),
             limit_bytes: limits.head_bytes.saturating_mul(COURTESY),
             read_bytes: 0,
             due: None,

@@ -4,13 +4,15 @@
 //! pass, because it can make sense of it by itself, is refused here: the next parser may make
 //! other sense of it, which is what request smuggling lives on.
 
+use memchr::memchr;
+
 /// Whether the raw head of an HTTP/1 request can be read in one way only (RFC 9112 §2.2, §6).
 ///
 /// Each line ends in CR LF; the request line has three parts, and single spaces between them;
 /// the body's length is said once, and in one way: `Content-Length` in digits, or
 /// `Transfer-Encoding: chunked`. One pass over `head`, no allocation.
 pub(crate) fn is_unambiguous(head: &[u8]) -> bool {
-    let mut lines = head.split_inclusive(|byte| *byte == b'\n');
+    let mut lines = lines(head);
     // RFC 9112 §2.2: empty lines before the request line are ignored.
     let Some(first) = lines.find(|line| *line != b"\r\n") else {
         return false;
@@ -21,6 +23,17 @@ pub(crate) fn is_unambiguous(head: &[u8]) -> bool {
             line.strip_suffix(b"\r\n")
                 .is_some_and(|line| body.note(line))
         })
+}
+
+/// The lines of `head` with their ends, and what follows the last of them.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = head;
+    std::iter::from_fn(move || {
+        let end = memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// What the fields so far say of the body's length.
