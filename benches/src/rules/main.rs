@@ -33,10 +33,16 @@ struct Cli {
     /// Write no figures
     #[arg(long)]
     dry: bool,
+    /// Time only Clew, on requests whose name has this in it; for work on the engine, with a profiler
+    #[arg(long)]
+    alone: Option<String>,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Some(name) = &cli.alone {
+        return alone(name, cli.pairs);
+    }
     let mut levels = Vec::new();
     for level in [1, 4] {
         levels.push(at_level(level, cli.pairs)?);
@@ -50,6 +56,18 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The least of many times each.
+fn alone(name: &str, blocks: usize) -> Result<()> {
+    let rules = load(&configuration(1))?;
+    let mut clew = Clew(rules.transaction(connection(), Now::default(), b""));
+    for kind in kinds().iter().filter(|kind| kind.name.contains(name)) {
+        let times = (0..blocks * 10).map(|_| clew.block(&kind.variants).0);
+        let least = times.fold(f64::INFINITY, f64::min);
+        println!("{:22} {least:>12.2} us", kind.name);
+    }
+    Ok(())
+}
+
 fn at_level(level: u8, pairs: usize) -> Result<Value> {
     let text = configuration(level);
     let start = Instant::now();
@@ -59,7 +77,7 @@ fn at_level(level: u8, pairs: usize) -> Result<Value> {
     let rules = load(&text)?;
     let load = start.elapsed();
     let mut sides = Sides {
-        transaction: rules.transaction(connection(), Now::default(), b""),
+        clew: Clew(rules.transaction(connection(), Now::default(), b"")),
         peer,
     };
     println!(
@@ -89,11 +107,11 @@ fn millis(time: Duration) -> f64 {
 
 fn compare(sides: &mut Sides, kind: &Kind, goal: Option<f64>, pairs: usize) -> Result<Value> {
     let cold = (
-        sides.time(&kind.variants[..1]),
+        sides.clew.time(&kind.variants[..1]),
         sides.peer_time(&kind.variants[..1]),
     );
     for variant in &kind.variants {
-        let (ours, theirs) = (sides.ids(variant), sides.peer_ids(variant)?);
+        let (ours, theirs) = (sides.clew.ids(variant), sides.peer_ids(variant)?);
         ensure!(
             ours == theirs,
             "{}: Clew matched {ours:?}, libmodsecurity {theirs:?}",
@@ -102,7 +120,7 @@ fn compare(sides: &mut Sides, kind: &Kind, goal: Option<f64>, pairs: usize) -> R
     }
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..pairs {
-        let our = sides.block(&kind.variants);
+        let our = sides.clew.block(&kind.variants).1;
         let their = sides.peer_block(&kind.variants);
         ratios.push(their / our);
         ours.push(our);
@@ -129,14 +147,16 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// The two engines.
 struct Sides {
-    transaction: Transaction,
+    clew: Clew,
     peer: ModSecurity,
 }
 
-impl Sides {
+struct Clew(Transaction);
+
+impl Clew {
     fn evaluate(&mut self, sample: &Sample) {
         let never = &mut || false;
-        let it = &mut self.transaction;
+        let it = &mut self.0;
         it.reset(connection(), Now::default(), b"bench");
         it.request_line(
             sample.method.as_bytes(),
@@ -161,6 +181,39 @@ impl Sides {
         it.finish(never);
     }
 
+    fn ids(&mut self, sample: &Sample) -> Vec<u64> {
+        self.evaluate(sample);
+        // libmodsecurity does not hand over lines of rules with `noauditlog`, which CRS sums up
+        // with in the last phase.
+        let rules = self.0.matches().filter_map(|it| it.rule);
+        let rules = rules.filter(|rule| rule.phase != Phase::Logging);
+        let mut ids: Vec<u64> = rules.map(|rule| rule.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Microseconds a request, once through `variants`.
+    fn time(&mut self, variants: &[Sample]) -> f64 {
+        let start = Instant::now();
+        for sample in variants {
+            self.evaluate(sample);
+        }
+        start.elapsed().as_secs_f64() * 1e6 / variants.len() as f64
+    }
+
+    /// Microseconds a request, for as long as a block lasts: the least, and the mean.
+    fn block(&mut self, variants: &[Sample]) -> (f64, f64) {
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while start.elapsed() < BLOCK {
+            times.push(self.time(variants));
+        }
+        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
+        (least, times.iter().sum::<f64>() / times.len() as f64)
+    }
+}
+
+impl Sides {
     fn peer_evaluate(&self, sample: &Sample) {
         self.peer.evaluate(&Request {
             method: &sample.method,
@@ -168,18 +221,6 @@ impl Sides {
             headers: &sample.headers,
             body: &sample.body,
         });
-    }
-
-    fn ids(&mut self, sample: &Sample) -> Vec<u64> {
-        self.evaluate(sample);
-        // libmodsecurity does not hand over lines of rules with `noauditlog`, which CRS sums up
-        // with in the last phase.
-        let rules = self.transaction.matches().filter_map(|it| it.rule);
-        let rules = rules.filter(|rule| rule.phase != Phase::Logging);
-        let mut ids: Vec<u64> = rules.map(|rule| rule.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
     }
 
     fn peer_ids(&self, sample: &Sample) -> Result<Vec<u64>> {
@@ -200,15 +241,6 @@ impl Sides {
         Ok(ids)
     }
 
-    /// Microseconds a request, once through `variants`.
-    fn time(&mut self, variants: &[Sample]) -> f64 {
-        let start = Instant::now();
-        for sample in variants {
-            self.evaluate(sample);
-        }
-        start.elapsed().as_secs_f64() * 1e6 / variants.len() as f64
-    }
-
     fn peer_time(&self, variants: &[Sample]) -> f64 {
         let start = Instant::now();
         for sample in variants {
@@ -217,15 +249,6 @@ impl Sides {
         let time = start.elapsed().as_secs_f64() * 1e6 / variants.len() as f64;
         self.peer.take_log();
         time
-    }
-
-    /// Microseconds a request, for as long as a block lasts.
-    fn block(&mut self, variants: &[Sample]) -> f64 {
-        let (start, mut times) = (Instant::now(), Vec::new());
-        while start.elapsed() < BLOCK {
-            times.push(self.time(variants));
-        }
-        times.iter().sum::<f64>() / times.len() as f64
     }
 
     fn peer_block(&self, variants: &[Sample]) -> f64 {
