@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::classes::Classes;
 use super::collections::Collection;
 use super::filter::Filter;
 use super::macros::Macro;
@@ -245,6 +246,11 @@ pub(super) enum Test {
 pub(super) struct Asked {
     pub(super) operator: Operator,
     pub(super) argument: Macro,
+    /// `^.*$`: matches every value, as a whole.
+    pub(super) everything: bool,
+    /// Of an `@rx`: the bytes with which a match begins that does not begin where the value does.
+    /// `None`: it may begin with any.
+    pub(super) begins: Option<Classes>,
     /// For values that are numbers already.
     pub(super) number: Option<(Comparison, Operand)>,
 }

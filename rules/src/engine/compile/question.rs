@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use super::super::classes::Classes;
+use super::super::filter::first_bytes;
 use super::super::macros::{Macro, has_macro};
 use super::super::number::{Comparison, Operand};
 use super::super::ruleset::{Asked, Test};
 use super::Compiler;
 use crate::operator::{Files, Operator};
 use crate::seclang::ast::{self, Spanned};
+use regex_syntax::hir::{Class, HirKind, Look};
 
 impl Compiler<'_> {
     /// Compiles an operator.
@@ -62,6 +65,8 @@ impl Compiler<'_> {
     ) -> Result<Test, String> {
         if !operator.takes_macros() {
             return Ok(Test::Operator(Box::new(Asked {
+                everything: is_everything(&operator),
+                begins: begins(&operator),
                 operator,
                 argument: Macro::default(),
                 number: None,
@@ -71,6 +76,8 @@ impl Compiler<'_> {
         let comparison = Comparison::named(operator.name());
         let number = comparison.map(|comparison| (comparison, Operand::of(argument.clone())));
         Ok(Test::Operator(Box::new(Asked {
+            everything: false,
+            begins: None,
             operator,
             argument,
             number,
@@ -108,6 +115,37 @@ fn single_backslashes<'a>(name: &str, pattern: &'a str) -> Cow<'a, str> {
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// Only of patterns that are exact: of others the engine that decides does not search at one place.
+fn begins(operator: &Operator) -> Option<Classes> {
+    let Operator::Rx(rx) = operator else {
+        return None;
+    };
+    first_bytes(rx.pattern().hir()).filter(|_| rx.pattern().is_exact())
+}
+
+/// CRS captures whole values with `^.*$`.
+fn is_everything(operator: &Operator) -> bool {
+    let Operator::Rx(rx) = operator else {
+        return false;
+    };
+    let HirKind::Concat(parts) = rx.pattern().hir().kind() else {
+        return false;
+    };
+    let [start, all, end] = parts.as_slice() else {
+        return false;
+    };
+    let HirKind::Repetition(all) = all.kind() else {
+        return false;
+    };
+    let HirKind::Class(Class::Bytes(class)) = all.sub.kind() else {
+        return false;
+    };
+    let every_byte = matches!(class.ranges(), [range] if range.start() == 0 && range.end() == 0xff);
+    let anchored =
+        *start.kind() == HirKind::Look(Look::Start) && *end.kind() == HirKind::Look(Look::End);
+    rx.pattern().is_exact() && anchored && every_byte && (all.min, all.max) == (0, None)
 }
 
 fn is_rx(name: &str) -> bool {

@@ -1,11 +1,27 @@
 //! Sets of bytes, and how common bytes are in values that do no harm.
 
+use regex_syntax::hir::Class;
+
 /// A set of bytes. Of letters always both cases are in it, so that it holds for a value in lower
 /// case, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct ByteSet([u64; 4]);
 
 impl ByteSet {
+    /// The bytes of a class of a pattern. `None`: some of its characters have several bytes.
+    pub(super) fn of(class: &Class) -> Option<Self> {
+        let ranges = match class {
+            Class::Bytes(bytes) => bytes.clone(),
+            Class::Unicode(characters) => characters.to_byte_class()?,
+        };
+        let bytes = ranges.ranges().iter();
+        Some(
+            bytes
+                .flat_map(|range| range.start()..=range.end())
+                .collect(),
+        )
+    }
+
     pub(super) fn insert(&mut self, byte: u8) {
         self.add(byte.to_ascii_lowercase());
         self.add(byte.to_ascii_uppercase());

@@ -36,9 +36,9 @@ fn of_operator(asked: &Asked) -> Option<Requirement> {
         Operator::ValidateUtf8Encoding => Some(Requirement::byte((0x80..=0xff).collect())),
         // Tags begin with `<`, attributes have `=`.
         Operator::DetectXss => Some(Requirement::byte(ByteSet::from_iter(*b"<="))),
-        // libinjection's own look at a value is about as fast as another one would be.
         Operator::DetectSqli => Some(Requirement {
             min_len: 1,
+            sql: true,
             ..Requirement::default()
         }),
         _ => None,

@@ -23,6 +23,9 @@ fn shown(requirement: &Requirement) -> String {
     if let Some(most) = requirement.max_len {
         let _ = write!(text, ", at most {most}");
     }
+    if requirement.sql {
+        text.push_str(", words or signs that libinjection could take for SQL");
+    }
     for clause in &requirement.clauses {
         let first: Vec<String> = clause
             .iter()

@@ -11,10 +11,12 @@
 //! macros, counts, and variables that rules write are never filtered. What cannot be told is a candidate.
 
 mod atoms;
+mod beginning;
 mod bytes;
 mod demand;
 mod explain;
 mod guard;
+mod injection;
 mod plan;
 mod requirement;
 mod sample;
@@ -24,6 +26,7 @@ use demand::demand;
 use guard::{Guard, Reach};
 use plan::{Demands, Sources, plan};
 
+pub(super) use beginning::first_bytes;
 pub(super) use plan::{Channel, Plan};
 pub(super) use scan::{Lens, Scanner};
 

@@ -54,6 +54,8 @@ pub(super) struct Spec {
     pub(super) max_len: u32,
     /// A bit for each clause.
     pub(super) clauses: u8,
+    /// What libinjection could take for SQL.
+    pub(super) sql: bool,
 }
 
 /// The specs that look at a value.
@@ -316,6 +318,7 @@ impl<'p> Planner<'p> {
             min_len: length(requirement.min_len),
             max_len: requirement.max_len.map_or(u32::MAX, length),
             clauses: ((1_u16 << requirement.clauses.len()) - 1) as u8,
+            sql: requirement.sql,
         }
     }
 

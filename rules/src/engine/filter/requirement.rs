@@ -23,6 +23,8 @@ pub(super) struct Requirement {
     pub(super) clauses: Vec<Clause>,
     /// A byte of each must occur, best first.
     pub(super) sets: Vec<ByteSet>,
+    /// What libinjection could take for SQL.
+    pub(super) sql: bool,
 }
 
 /// Strings that are looked for are cut to the rarest so many bytes.
@@ -38,7 +40,11 @@ const CLASS: usize = 10;
 /// A set of which a byte stands at more than one of three places tells nothing.
 const COMMON_SET: f32 = 0.3;
 /// A clause of which a string begins at more places than this costs more than it saves.
-const COMMON_CLAUSE: f32 = 0.02;
+const COMMON_CLAUSE: f32 = 0.006;
+/// A clause that begins at more places than this holds for nearly all values.
+const USELESS_CLAUSE: f32 = 0.03;
+/// Signs that may be left out of a pattern are at most so frequent.
+const NOISE: f32 = 0.01;
 /// Levels of the tree that are looked into. Deeper, nothing is required.
 const DEPTH: usize = 200;
 /// Clauses and sets that are kept: more would hardly tell more.
@@ -50,13 +56,15 @@ impl Requirement {
         let properties = hir.properties();
         let anchored = properties.look_set_prefix().contains(Look::Start)
             && properties.look_set_suffix().contains(Look::End);
-        let mut facts = facts(hir, DEPTH);
+        let mut facts = facts(hir, DEPTH, None);
         facts.flush();
+        facts.extend(without_noise(hir));
         let mut requirement = Self {
             min_len: properties.minimum_len().unwrap_or(0),
             max_len: properties.maximum_len().filter(|_| anchored),
             clauses: facts.clauses,
             sets: facts.sets,
+            sql: false,
         };
         requirement.choose();
         requirement
@@ -71,6 +79,7 @@ impl Requirement {
             max_len: None,
             clauses: vec![clause],
             sets: Vec::new(),
+            sql: false,
         };
         requirement.choose();
         requirement
@@ -83,6 +92,7 @@ impl Requirement {
             max_len: None,
             clauses: Vec::new(),
             sets: vec![set],
+            sql: false,
         }
     }
 
@@ -98,11 +108,8 @@ impl Requirement {
         self.sets.retain(|set| set.frequency() < COMMON_SET);
         self.sets.truncate(KEPT);
         self.clauses.iter_mut().for_each(minimise);
-        self.clauses.retain(|clause| {
-            clause.len() <= CLAUSE
-                && clause_frequency(clause) < COMMON_CLAUSE
-                && clause.iter().any(|s| s.len() > 1)
-        });
+        self.clauses
+            .retain(|clause| clause.len() <= CLAUSE && is_worth_it(clause));
         self.clauses
             .sort_by(|a, b| clause_frequency(a).total_cmp(&clause_frequency(b)));
         self.clauses.dedup();
@@ -115,6 +122,8 @@ impl Requirement {
 struct Facts {
     /// All that it can match, in lower case. `None`: too much.
     exact: Option<Vec<Vec<u8>>>,
+    /// Where that is too much: what each match begins with, in lower case.
+    begins: Option<Vec<Vec<u8>>>,
     clauses: Vec<Clause>,
     sets: Vec<ByteSet>,
 }
@@ -138,11 +147,22 @@ impl Facts {
 
     /// What was known exactly becomes a clause.
     fn flush(&mut self) {
-        if let Some(strings) = self.exact.take()
-            && !strings.iter().any(Vec::is_empty)
-        {
-            self.clauses.push(strings);
+        if let Some(strings) = self.exact.take() {
+            self.require(&strings);
+            self.begins = Some(beginnings(strings));
         }
+    }
+
+    /// One of these strings occurs, if that says anything.
+    fn require(&mut self, strings: &[Vec<u8>]) {
+        if !strings.iter().any(Vec::is_empty) {
+            self.clauses.push(strings.to_vec());
+        }
+    }
+
+    fn extend(&mut self, more: Self) {
+        self.clauses.extend(more.clauses);
+        self.sets.extend(more.sets);
     }
 
     /// The best clause; of a set, its bytes.
@@ -168,7 +188,24 @@ impl Facts {
     }
 }
 
-fn facts(hir: &Hir, depth: usize) -> Facts {
+/// CRS writes `s["^]*e["^]*t` for commands with quotes in them. A match that has none of those bytes is one of the
+/// pattern without these parts, of which more is known: so one of its strings, or one of those bytes, must occur.
+fn without_noise(hir: &Hir) -> Facts {
+    let mut noise = ByteSet::default();
+    let mut facts = facts(hir, DEPTH, Some(&mut noise));
+    if noise.len() == 0 || noise.frequency() > NOISE {
+        return Facts::unknown();
+    }
+    facts.flush();
+    for clause in &mut facts.clauses {
+        clause.extend(single_bytes(&noise));
+    }
+    facts.sets.iter_mut().for_each(|set| set.union(&noise));
+    facts
+}
+
+/// `noise`: where bytes are collected that may be left out; `None`: nothing is left out.
+fn facts(hir: &Hir, depth: usize, mut noise: Option<&mut ByteSet>) -> Facts {
     let Some(depth) = depth.checked_sub(1) else {
         return Facts::unknown();
     };
@@ -176,12 +213,21 @@ fn facts(hir: &Hir, depth: usize) -> Facts {
         HirKind::Empty | HirKind::Look(_) => Facts::empty(),
         HirKind::Literal(literal) => Facts::exactly(vec![literal.0.to_ascii_lowercase()]),
         HirKind::Class(class) => of_class(class),
-        HirKind::Repetition(repetition) => of_repetition(repetition, depth),
-        HirKind::Capture(capture) => facts(&capture.sub, depth),
-        HirKind::Concat(parts) => of_concat(parts.iter().map(|part| facts(part, depth))),
-        HirKind::Alternation(branches) => {
-            of_alternation(branches.iter().map(|branch| facts(branch, depth)).collect())
+        HirKind::Repetition(repetition) => of_repetition(repetition, depth, noise),
+        HirKind::Capture(capture) => facts(&capture.sub, depth, noise),
+        HirKind::Concat(parts) => {
+            let parts: Vec<Facts> = parts
+                .iter()
+                .map(|part| facts(part, depth, noise.as_deref_mut()))
+                .collect();
+            of_concat(parts.into_iter())
         }
+        HirKind::Alternation(branches) => of_alternation(
+            branches
+                .iter()
+                .map(|branch| facts(branch, depth, noise.as_deref_mut()))
+                .collect(),
+        ),
     }
 }
 
@@ -193,25 +239,36 @@ fn single_bytes(set: &ByteSet) -> Clause {
 }
 
 fn of_class(class: &Class) -> Facts {
-    let Class::Bytes(ranges) = class else {
+    let Some(set) = ByteSet::of(class) else {
         return Facts::unknown();
     };
-    let set: ByteSet = ranges
-        .iter()
-        .flat_map(|range| range.start()..=range.end())
-        .collect();
     if set.len() <= CLASS {
         return Facts::exactly(single_bytes(&set));
     }
     Facts {
-        exact: None,
-        clauses: Vec::new(),
         sets: vec![set],
+        ..Facts::default()
     }
 }
 
-fn of_repetition(repetition: &Repetition, depth: usize) -> Facts {
-    let mut sub = facts(&repetition.sub, depth);
+/// The bytes of a part that may be left out and has only rare signs.
+fn noise_of(repetition: &Repetition) -> Option<ByteSet> {
+    let HirKind::Class(class) = repetition.sub.kind() else {
+        return None;
+    };
+    let set = ByteSet::of(class)?;
+    let signs = set.iter().all(|byte| byte.is_ascii_punctuation());
+    (repetition.min == 0 && signs && set.frequency() <= NOISE).then_some(set)
+}
+
+fn of_repetition(repetition: &Repetition, depth: usize, mut noise: Option<&mut ByteSet>) -> Facts {
+    if let Some(noise) = noise.as_deref_mut()
+        && let Some(set) = noise_of(repetition)
+    {
+        noise.union(&set);
+        return Facts::empty();
+    }
+    let mut sub = facts(&repetition.sub, depth, noise);
     match (repetition.min, repetition.max) {
         (1, Some(1)) => sub,
         (0, Some(1)) => match &mut sub.exact {
@@ -235,47 +292,61 @@ fn of_repetition(repetition: &Repetition, depth: usize) -> Facts {
 
 /// One after the other: what is exact is multiplied out as long as that stays small.
 fn of_concat(parts: impl Iterator<Item = Facts>) -> Facts {
-    let mut whole = Facts::empty();
-    let mut exact = true;
+    let mut whole = Facts::default();
+    // All that the parts since the last inexact one can match.
+    let mut run = vec![Vec::new()];
+    let mut is_exact = true;
     for part in parts {
-        match (whole.exact.take(), part.exact) {
-            (Some(before), Some(strings))
-                if before.len() * strings.len() <= PRODUCT
-                    || strings.len() == 1
-                    || before.len() == 1 =>
-            {
-                whole.exact = Some(product(&before, &strings));
-            }
-            (before, strings) => {
-                exact = false;
-                whole
-                    .clauses
-                    .extend(junction(before.as_deref(), strings.as_deref()));
-                whole.exact = before;
-                whole.flush();
-                whole.exact = Some(strings.unwrap_or_else(|| vec![Vec::new()]));
-            }
-        }
-        exact &= part.clauses.is_empty() && part.sets.is_empty();
         whole.clauses.extend(part.clauses);
         whole.sets.extend(part.sets);
+        match part.exact {
+            Some(strings) if multiplies(&run, &strings) => run = product(&run, &strings),
+            exact => {
+                whole.clauses.extend(junction(&run, exact.as_deref()));
+                let next = exact.clone().map(beginnings).or(part.begins);
+                let ahead = next.filter(|next| run.len() * next.len() <= UNION);
+                let reached = ahead.map_or_else(|| run.clone(), |next| product(&run, &next));
+                whole.require(&reached);
+                if is_exact {
+                    whole.begins = Some(beginnings(reached));
+                }
+                is_exact = false;
+                run = exact.unwrap_or_else(|| vec![Vec::new()]);
+            }
+        }
     }
-    if !exact {
-        whole.flush();
+    if is_exact {
+        whole.exact = Some(run);
+    } else {
+        whole.require(&run);
     }
     whole
 }
 
+fn multiplies(run: &[Vec<u8>], strings: &[Vec<u8>]) -> bool {
+    run.len() * strings.len() <= PRODUCT || strings.len() == 1 || run.len() == 1
+}
+
+/// Strings, cut where they are longer than what is looked for.
+fn beginnings(mut strings: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    strings
+        .iter_mut()
+        .for_each(|string| string.truncate(WINDOW));
+    strings.sort();
+    strings.dedup();
+    strings
+}
+
 /// Where two sets meet that are too large to be multiplied out: the ends of the one and the beginnings
 /// of the other.
-fn junction(before: Option<&[Vec<u8>]>, after: Option<&[Vec<u8>]>) -> Option<Clause> {
+fn junction(before: &[Vec<u8>], after: Option<&[Vec<u8>]>) -> Option<Clause> {
     let ends = |strings: &[Vec<u8>], cut: fn(&[u8]) -> &[u8]| {
         let mut ends: Vec<Vec<u8>> = strings.iter().map(|s| cut(s).to_vec()).collect();
         ends.sort();
         ends.dedup();
         (!ends.iter().any(Vec::is_empty)).then_some(ends)
     };
-    let ends_before = ends(before?, |s| &s[s.len().saturating_sub(2)..])?;
+    let ends_before = ends(before, |s| &s[s.len().saturating_sub(2)..])?;
     let starts_after = ends(after?, |s| &s[..s.len().min(2)])?;
     (ends_before.len() * starts_after.len() <= UNION).then(|| product(&ends_before, &starts_after))
 }
@@ -308,8 +379,14 @@ fn of_alternation(mut branches: Vec<Facts>) -> Facts {
     branches.iter_mut().for_each(Facts::flush);
     let clauses: Option<Vec<Clause>> = branches.iter().map(Facts::best_clause).collect();
     let sets: Option<Vec<ByteSet>> = branches.iter().map(Facts::best_set).collect();
+    let begins: Option<Vec<&Vec<Vec<u8>>>> = branches
+        .iter()
+        .map(|branch| branch.begins.as_ref())
+        .collect();
+    let begins = begins.map(|begins| beginnings(begins.into_iter().flatten().cloned().collect()));
     Facts {
         exact: None,
+        begins: begins.filter(|begins| begins.len() <= UNION),
         clauses: clauses
             .map(|clauses| clauses.into_iter().flatten().collect())
             .into_iter()
@@ -322,6 +399,15 @@ fn united(sets: Vec<ByteSet>) -> ByteSet {
     let mut all = ByteSet::default();
     sets.iter().for_each(|set| all.union(set));
     all
+}
+
+/// Whether looking for a clause saves more than it costs. Single bytes cost nothing.
+fn is_worth_it(clause: &Clause) -> bool {
+    let long = || clause.iter().filter(|string| string.len() > 1);
+    let frequency: f32 = long().map(|string| rarity(string)).sum();
+    long().next().is_some()
+        && frequency < COMMON_CLAUSE
+        && clause_frequency(clause) < USELESS_CLAUSE
 }
 
 /// The rarest byte of each string of a clause: one of them must occur.
@@ -340,8 +426,28 @@ fn clause_frequency(clause: &Clause) -> f32 {
     clause.iter().map(|string| rarity(string)).sum()
 }
 
+/// Strings with the same beginning that differ only in their last byte, as many as these, are one string without it.
+const SIBLINGS: usize = 4;
+
+/// What such strings have in common tells as much as they do, and is found once.
+fn without_siblings(clause: &mut Clause) {
+    clause.sort();
+    let stem = |string: &[u8]| string[..string.len().saturating_sub(1)].to_vec();
+    let mut kept = Clause::new();
+    for family in
+        clause.chunk_by(|a, b| a.len() > SIBLINGS - 1 && a.len() == b.len() && stem(a) == stem(b))
+    {
+        match family {
+            [first, ..] if family.len() >= SIBLINGS => kept.push(stem(first)),
+            _ => kept.extend_from_slice(family),
+        }
+    }
+    *clause = kept;
+}
+
 /// Cuts strings to their rarest part and leaves out those that contain another one.
 fn minimise(clause: &mut Clause) {
+    without_siblings(clause);
     clause.iter_mut().for_each(|string| {
         if string.len() > WINDOW {
             let rarest = string

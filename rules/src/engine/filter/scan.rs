@@ -4,6 +4,7 @@ use super::super::classes::{self, Classes};
 use super::super::pipeline::Pipelines;
 use super::super::ruleset::RuleSet;
 use super::super::values::{ValueId, Values};
+use super::injection;
 use super::plan::{Channel, Loose, Nodes, Plan};
 use crate::transformation::UnicodeMap;
 
@@ -50,11 +51,10 @@ impl Scanner {
             .map(super::atoms::Atoms::len)
             .max()
             .unwrap_or(0);
-        if self.seen.len() != strings || self.met.len() != plan.specs.len() {
-            self.seen = vec![0; strings];
-            self.met = vec![(0, 0); plan.specs.len()];
-            self.scan = 0;
-        }
+        // Scans are numbered on, so what is left of others does no harm.
+        self.seen.resize(self.seen.len().max(strings), 0);
+        self.met
+            .resize(self.met.len().max(plan.specs.len()), (0, 0));
     }
 
     /// The candidates, as bits over all rules.
@@ -95,10 +95,14 @@ impl Scanner {
                 continue;
             }
             let result = values.transformed(id, stage.node, lens.pipelines, lens.unicode);
-            if result == id {
+            // For the filter, which has no case, that is the value itself.
+            if result == id || values.get(result).eq_ignore_ascii_case(values.get(id)) {
                 continue;
             }
             variants[0].1 &= !stage.nodes;
+            if (values.len(result) as u32) < stage.min_len {
+                continue;
+            }
             match variants.iter_mut().find(|(known, _)| *known == result) {
                 Some((_, nodes)) => *nodes |= stage.nodes,
                 None => variants.push((result, stage.nodes)),
@@ -126,7 +130,7 @@ impl Scanner {
         let mut look = Look {
             plan,
             here,
-            length: bytes.len() as u32,
+            bytes,
             nodes,
             candidates: &mut self.candidates,
             bloom: 0,
@@ -170,7 +174,7 @@ impl Scanner {
 struct Look<'l> {
     plan: &'l Plan,
     here: Classes,
-    length: u32,
+    bytes: &'l [u8],
     nodes: Nodes,
     candidates: &'l mut Vec<u64>,
     bloom: u64,
@@ -202,7 +206,8 @@ impl Look<'_> {
         let spec = &self.plan.specs[usize::from(number)];
         let fits = spec.sets.iter().all(|set| set & self.here != 0)
             && spec.nodes & self.nodes != 0
-            && (spec.min_len..=spec.max_len).contains(&self.length);
+            && (spec.min_len..=spec.max_len).contains(&(self.bytes.len() as u32))
+            && (!spec.sql || injection::may_match(self.bytes));
         if fits {
             self.candidates[spec.place as usize / 64] |= 1 << (spec.place % 64);
             self.bloom |= classes::bloom(spec.place);

@@ -125,7 +125,9 @@ impl State {
     /// The plan that holds now. When it was another one before, all values are scanned again, for all rules.
     fn choose_plan(&mut self, rules: &RuleSet) {
         self.plan_stale = false;
-        let out = |number| self.removed.contains(number) || self.narrowed.contains(number);
+        let out = |number| {
+            self.is_restricted && (self.removed.contains(number) || self.narrowed.contains(number))
+        };
         let chosen = rules.filter.choose(|slot| self.tx.get(slot), out);
         let chosen = match self.plan {
             usize::MAX => chosen,

@@ -189,6 +189,7 @@ impl State {
                     .iter()
                     .for_each(|number| self.removed.insert(*number));
                 self.plan_stale = true;
+                self.is_restricted = true;
             }
             Ctl::RemoveTarget(index) => {
                 if !self.removals.contains(index) {
@@ -199,6 +200,7 @@ impl State {
                         .iter()
                         .for_each(|number| self.narrowed.insert(*number));
                     self.plan_stale = true;
+                    self.is_restricted = true;
                 }
             }
         }

@@ -10,6 +10,8 @@ use super::super::verdict::{Disruption, Intervention, Verdict};
 use super::candidates::Next;
 use super::state::{Candidate, List, Name, NameKey, State, Subject};
 use super::work::Work;
+use regex_automata::{Anchored, Input};
+
 use crate::operator::{Operator, Rx};
 use crate::regex::Search;
 use crate::seclang::ast::RuleEngine;
@@ -290,6 +292,17 @@ impl State {
 
     fn operator_answer(&mut self, asked: &Asked, capture: bool, value: ValueId) -> Search {
         let bytes = self.values.get(value);
+        if asked.everything {
+            self.found.clear();
+            self.found.push(0..bytes.len());
+            return Search::Match;
+        }
+        if let (Operator::Rx(rx), Some(begins)) = (&asked.operator, asked.begins)
+            && self.values.classes(value) & begins == 0
+            && !begins_at_start(rx, bytes)
+        {
+            return Search::NoMatch;
+        }
         if let Operator::Rx(rx) = &asked.operator
             && !capture
         {
@@ -453,4 +466,10 @@ fn found(holds: bool) -> Search {
     } else {
         Search::NoMatch
     }
+}
+
+/// Whether a pattern matches at the start of a value.
+fn begins_at_start(rx: &Rx, bytes: &[u8]) -> bool {
+    let input = Input::new(bytes).anchored(Anchored::Yes).earliest(true);
+    rx.pattern().regex().search_half(&input).is_some()
 }

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) removed: Bits,
     /// Numbers of rules from which `ctl` took a target, as bits.
     pub(super) narrowed: Bits,
+    /// Whether there is any of either.
+    pub(super) is_restricted: bool,
     /// Indices into `RuleSet::removals`.
     pub(super) removals: Vec<u16>,
     pub(super) masks: Vec<Mask>,
@@ -239,6 +241,7 @@ impl Default for State {
             xml: Vec::new(),
             removed: Bits::default(),
             narrowed: Bits::default(),
+            is_restricted: false,
             removals: Vec::new(),
             masks: Vec::new(),
             matched: Vec::new(),
@@ -306,6 +309,7 @@ impl State {
         self.response.shrink_to(KEEP_BYTES);
         self.removed.reset(rules.info.len());
         self.narrowed.reset(rules.info.len());
+        self.is_restricted = false;
         self.removals.clear();
         self.masks.clear();
         self.matched.clear();
