@@ -5,11 +5,13 @@ use super::scan;
 /// Deletes `\`, `"`, `'`, `^`; makes one space of each run of spaces, `,`, `;`, tabs and line ends;
 /// deletes the space before `/` and `(`; lower-cases ASCII.
 pub(super) fn normalise(value: &[u8], out: &mut Vec<u8>) -> bool {
-    let Some(first) = scan::position(value, is_touched) else {
+    let pair = scan::position_of_pair(value, is_touched_pair);
+    let touched = scan::position(&value[..pair.unwrap_or(value.len())], is_touched);
+    let Some(first) = touched.or(pair) else {
         return false;
     };
     out.extend_from_slice(&value[..first]);
-    let mut space = false;
+    let mut space = value[..first].ends_with(b" ");
     for &byte in &value[first..] {
         match byte {
             b'"' | b'\'' | b'\\' | b'^' => continue,
@@ -31,10 +33,14 @@ pub(super) fn normalise(value: &[u8], out: &mut Vec<u8>) -> bool {
     out != value
 }
 
-/// Spaces, quotes, separators, capitals: written as ranges, which become vector code.
+/// A space is changed only before these.
+fn is_touched_pair(first: u8, second: u8) -> bool {
+    first == b' ' && (second == b' ' || second == b'/' || second == b'(')
+}
+
+/// Quotes, separators, capitals, which are changed wherever they stand.
 fn is_touched(byte: u8) -> bool {
-    byte == b' '
-        || byte == b'"'
+    byte == b'"'
         || byte == b'\''
         || byte == b','
         || byte == b';'
@@ -44,4 +50,26 @@ fn is_touched(byte: u8) -> bool {
         || byte == b'\\'
         || byte == b'^'
         || byte.is_ascii_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_count_from_the_first_change_on() {
+        let mut out = Vec::new();
+        assert!(!normalise(b"a plain text 1", &mut out));
+        for (value, want) in [
+            ("a ,b", "a b"),
+            ("a  b", "a b"),
+            ("a \"/b", "a/b"),
+            ("a b (c", "a b(c"),
+            ("a B", "a b"),
+        ] {
+            out.clear();
+            assert!(normalise(value.as_bytes(), &mut out));
+            assert_eq!(out, want.as_bytes(), "{value}");
+        }
+    }
 }

@@ -72,6 +72,11 @@ fn begins_as_prose(value: &[u8]) -> bool {
             [b'0'..=b'9', ..] => word.iter().all(u8::is_ascii_digit),
             _ => !KEYWORDS.holds(&KEYWORDS.all, word) && !KEYWORDS.holds_pair(before, word),
         };
+        // The end of a sentence belongs to the word, with which nothing is taken together then.
+        let (word, after) = match after {
+            [b'.', after @ ..] if !word.first().is_none_or(u8::is_ascii_digit) => (&b""[..], after),
+            after => (word, after),
+        };
         if !plain || !after.first().is_none_or(|byte| is_blank(*byte)) {
             return false;
         }
@@ -277,7 +282,7 @@ mod tests {
             let mut value = String::new();
             // Half of them begin with words that are in no list.
             for _ in 0..random(2) * random(8) {
-                value.push_str(["word ", "123 ", "x ", "lorem\t"][random(4)]);
+                value.push_str(["word ", "123 ", "x ", "lorem\t", "word. "][random(5)]);
             }
             for _ in 0..=random(6) {
                 value.push_str(words[random(words.len())]);
