@@ -45,8 +45,14 @@ impl Run {
 
     /// Sends a request.
     pub fn of_bytes(rules: &Arc<RuleSet>, bytes: &[u8]) -> Self {
+        let (connection, now) = local();
+        Self::again(&mut rules.transaction(connection, now, b"ftw"), bytes)
+    }
+
+    /// Sends a request through a transaction that was used before.
+    pub fn again(transaction: &mut Transaction, bytes: &[u8]) -> Self {
         match Request::read(bytes) {
-            Ok(request) => Self::through(rules, &request),
+            Ok(request) => Self::through(transaction, &request),
             Err(Refusal::Status(status)) => Self {
                 status: Some(status),
                 ..Self::default()
@@ -55,18 +61,10 @@ impl Run {
         }
     }
 
-    fn through(rules: &Arc<RuleSet>, request: &Request) -> Self {
-        let home = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let connection = Connection {
-            client: (home, 54_321),
-            server: (home, 80),
-        };
-        let now = Now {
-            unix: Duration::from_secs(1_700_000_000),
-            monotonic: Duration::ZERO,
-        };
-        let mut transaction = rules.transaction(connection, now, b"ftw");
-        let answer = inspected(&mut transaction, request);
+    fn through(transaction: &mut Transaction, request: &Request) -> Self {
+        let (connection, now) = local();
+        transaction.reset(connection, now, b"ftw");
+        let answer = inspected(transaction, request);
         transaction.finish(&mut || false);
         // A request without a version is answered without a status line.
         let status = (!request.version.is_empty()).then_some(answer.status);
@@ -183,6 +181,20 @@ impl Test {
         }
         Outcome::Passed
     }
+}
+
+/// Where the requests of tests come from, and when.
+fn local() -> (Connection, Now) {
+    let home = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let connection = Connection {
+        client: (home, 54_321),
+        server: (home, 80),
+    };
+    let now = Now {
+        unix: Duration::from_secs(1_700_000_000),
+        monotonic: Duration::ZERO,
+    };
+    (connection, now)
 }
 
 /// The way of a request through the phases, as a proxy goes it.

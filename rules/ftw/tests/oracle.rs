@@ -4,11 +4,12 @@
 //! Needs Debian's `modsecurity-crs` and the suite in `../shared/corpora`; without them it is skipped, and says so.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clew_ftw::{AFTER, BEFORE, Run, bytes, load};
-use clew_rules::engine::{Options, RuleSet, compile};
+use clew_rules::engine::{Connection, Now, Options, RuleSet, Transaction, compile};
 
 const RULES: &str = "/usr/share/modsecurity-crs/owasp-crs.load";
 
@@ -75,41 +76,47 @@ fn damaged(request: &[u8], seed: &mut u64) -> Vec<u8> {
     out
 }
 
-fn compare(plain: &Arc<RuleSet>, filtered: &Arc<RuleSet>, request: &[u8], title: &str) {
-    let (want, have) = (
-        Run::of_bytes(plain, request),
-        Run::of_bytes(filtered, request),
-    );
+fn compare(plain: &Arc<RuleSet>, filtered: &mut Transaction, request: &[u8], title: &str) {
+    let want = Run::of_bytes(plain, request);
     let name = |run: &Run| {
         run.matched
             .iter()
             .map(|n| plain.rules()[*n as usize].id)
             .collect::<Vec<_>>()
     };
-    assert_eq!(
-        name(&want),
-        name(&have),
-        "{title}: {}",
-        String::from_utf8_lossy(request)
-    );
-    assert_eq!(want.log, have.log, "{title}");
-    assert_eq!(want.status, have.status, "{title}");
+    // What is remembered of the first time, and of all requests before, must change nothing either.
+    for _ in 0..2 {
+        let have = Run::again(filtered, request);
+        assert_eq!(
+            name(&want),
+            name(&have),
+            "{title}: {}",
+            String::from_utf8_lossy(request)
+        );
+        assert_eq!(want.log, have.log, "{title}");
+        assert_eq!(want.status, have.status, "{title}");
+    }
 }
 
 fn all(before: &str, damages: usize) {
     let Some(folder) = suites() else { return };
-    let (plain, filtered) = (rules(before, false), rules(before, true));
+    let plain = rules(before, false);
+    let connection = Connection {
+        client: (Ipv4Addr::LOCALHOST.into(), 1),
+        server: (Ipv4Addr::LOCALHOST.into(), 80),
+    };
+    let mut filtered = rules(before, true).transaction(connection, Now::default(), b"");
     let mut seed = 0x2545_f491_4f6c_dd1d;
     let mut requests = 0;
     for suite in load(&folder).unwrap() {
         for test in &suite.tests {
             for stage in &test.stages {
                 let request = bytes(stage);
-                compare(&plain, &filtered, &request, &test.title);
+                compare(&plain, &mut filtered, &request, &test.title);
                 for _ in 0..damages {
                     compare(
                         &plain,
-                        &filtered,
+                        &mut filtered,
                         &damaged(&request, &mut seed),
                         &test.title,
                     );

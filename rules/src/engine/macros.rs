@@ -1,5 +1,6 @@
 //! Macros: `%{NAME}` and `%{COLLECTION.key}` in the texts of rules.
 
+use super::classes::{ALWAYS, Classes, classes};
 use super::tx::TxNames;
 use super::variable::{Kind, Variable};
 
@@ -7,6 +8,8 @@ use super::variable::{Kind, Variable};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Macro {
     parts: Box<[Part]>,
+    /// Of the text, where it has no macro: CRS's lists are stored by each transaction.
+    classes: Classes,
 }
 
 /// A piece of a [`Macro`].
@@ -36,8 +39,13 @@ impl Macro {
             rest = after;
         }
         push_text(&mut parts, rest);
+        let classes = match parts.as_slice() {
+            [Part::Text(text)] => classes(text),
+            _ => ALWAYS,
+        };
         Ok(Self {
             parts: parts.into(),
+            classes,
         })
     }
 
@@ -52,6 +60,11 @@ impl Macro {
             [Part::Text(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// The classes of [`constant`](Self::constant).
+    pub(super) fn constant_classes(&self) -> Classes {
+        self.classes
     }
 
     /// The slot of `TX`, where the text is just `%{TX.name}`.

@@ -16,12 +16,14 @@ mod collections;
 mod compile;
 mod filter;
 mod macros;
+mod name_pattern;
 mod names;
 mod number;
 mod phase;
 mod pipeline;
 mod record;
 mod ruleset;
+
 mod settings;
 mod transaction;
 mod tx;

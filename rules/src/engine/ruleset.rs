@@ -7,6 +7,7 @@ use super::classes::Classes;
 use super::collections::Collection;
 use super::filter::Filter;
 use super::macros::Macro;
+use super::name_pattern::NamePattern;
 use super::number::{Comparison, Operand};
 use super::pipeline::{NodeId, Pipelines, ROOT};
 use super::settings::Settings;
@@ -16,7 +17,6 @@ use super::{CompileError, Options, Phase};
 use crate::body::BodyLimits;
 use crate::body::xml::XPath;
 use crate::operator::Operator;
-use crate::regex::Pattern;
 use crate::seclang::ast::RuleEngine;
 use crate::transformation::UnicodeMap;
 
@@ -28,7 +28,7 @@ pub struct RuleSet {
     pub(super) filter: Filter,
     pub(super) pipelines: Pipelines,
     /// Patterns of `/regex/` selectors.
-    pub(super) selectors: Box<[Pattern]>,
+    pub(super) selectors: Box<[NamePattern]>,
     /// For each of `selectors` the slots of `TX` whose names, spelled out in rules, it means.
     pub(super) tx_selected: Box<[Box<[u16]>]>,
     /// Targets that `ctl:ruleRemoveTarget...` takes away.
@@ -178,8 +178,8 @@ pub(super) struct Rule {
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) targets: Box<[Target]>,
-    /// Of the many rules that only compare a number in `TX`: all that is needed for it.
-    pub(super) quick: Option<Quick>,
+    /// Of the many rules that only compare numbers in `TX`: all that is needed for it. Empty for others.
+    pub(super) quick: Box<[Quick]>,
     pub(super) node: NodeId,
     /// `multiMatch`: the nodes on the way to `node`, the root first.
     pub(super) multi: Option<Box<[NodeId]>>,
@@ -199,31 +199,29 @@ pub(super) struct Quick {
 }
 
 impl Quick {
-    pub(super) fn of(targets: &[Target], node: NodeId, test: &Test) -> Option<Self> {
-        let (
-            [
-                Target {
-                    variable: Variable::Tx,
-                    key: Key::Slot(slot),
-                    count,
-                    excluded,
-                },
-            ],
-            ROOT,
-        ) = (targets, node)
-        else {
-            return None;
+    /// One for each target; none where another kind of target is among them.
+    pub(super) fn of(targets: &[Target], node: NodeId, test: &Test) -> Box<[Self]> {
+        let (ROOT, Test::Operator(asked)) = (node, test) else {
+            return Box::default();
         };
-        let Test::Operator(asked) = test else {
-            return None;
+        let Some((comparison, operand)) = &asked.number else {
+            return Box::default();
         };
-        let (comparison, operand) = asked.number.clone().filter(|_| excluded.is_empty())?;
-        Some(Self {
-            slot: *slot,
-            count: *count,
-            comparison,
-            operand,
-        })
+        let quick = targets.iter().map(|target| match target {
+            Target {
+                variable: Variable::Tx,
+                key: Key::Slot(slot),
+                count,
+                excluded,
+            } if excluded.is_empty() => Some(Self {
+                slot: *slot,
+                count: *count,
+                comparison: *comparison,
+                operand: operand.clone(),
+            }),
+            _ => None,
+        });
+        quick.collect::<Option<_>>().unwrap_or_default()
     }
 }
 

@@ -1,8 +1,8 @@
 //! `TX`: names become numbers when rules are loaded, so that `TX:paranoia_level` is an array access.
 
+use super::name_pattern::NamePattern;
 use super::names::{NameTable, hash};
 use super::values::{ValueId, Values};
-use crate::regex::Pattern;
 
 /// `TX:0` to `TX:9` are what `capture` stores; they have the first slots.
 pub(super) const CAPTURES: u16 = 10;
@@ -65,10 +65,10 @@ impl TxNames {
         u16::try_from(slot).ok()
     }
 
-    /// The slots of all names that `pattern` matches.
-    pub(super) fn matching(&self, pattern: &Pattern) -> Box<[u16]> {
+    /// The slots of all names that `selector` means.
+    pub(super) fn matching(&self, selector: &NamePattern) -> Box<[u16]> {
         let all = self.names.iter().enumerate();
-        all.filter(|(_, name)| pattern.is_match(name))
+        all.filter(|(_, name)| selector.is_match(name))
             .map(|(slot, _)| slot as u16)
             .collect()
     }
@@ -192,17 +192,17 @@ impl Tx {
     /// asked once.
     pub(super) fn select(
         &mut self,
-        selector: u16,
-        pattern: &Pattern,
+        number: u16,
+        selector: &NamePattern,
         mut found: impl FnMut(u16, TxValue),
     ) {
         for index in 0..self.dynamic.len() {
             let name = self.dynamic[index];
-            let bit = 1_u32.checked_shl(selector.into()).unwrap_or(0);
+            let bit = 1_u32.checked_shl(number.into()).unwrap_or(0);
             let is = if bit != 0 && name.asked & bit != 0 {
                 name.selected & bit != 0
             } else {
-                pattern.is_match(self.written(name))
+                selector.is_match(self.written(name))
             };
             let known = &mut self.dynamic[index];
             known.asked |= bit;

@@ -123,14 +123,19 @@ impl Values {
 
     /// A new value. What does not fit below 4 GiB is cut off; body limits keep a transaction far below.
     pub(super) fn push(&mut self, bytes: &[u8]) -> ValueId {
+        self.push_known(bytes, classes(bytes))
+    }
+
+    /// A new value of which the classes are known.
+    pub(super) fn push_known(&mut self, bytes: &[u8], classes: Classes) -> ValueId {
         if bytes.is_empty() {
             return ValueId::EMPTY;
         }
         let start = self.bytes.len();
         let room = (u32::MAX as usize).saturating_sub(start);
-        let bytes = &bytes[..bytes.len().min(room)];
-        self.bytes.extend_from_slice(bytes);
-        self.enter(start, classes(bytes))
+        self.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.enter(start, classes)
     }
 
     /// A new value of several pieces.

@@ -20,6 +20,7 @@ use catalogue::Catalogue;
 use draft::Drafts;
 
 use super::filter::Filter;
+use super::name_pattern::NamePattern;
 use super::pipeline::Pipelines;
 use super::ruleset::{Removal, RuleSet};
 use super::settings::{Options, Settings};
@@ -27,7 +28,6 @@ use super::tx::TxNames;
 use super::variable::Variable;
 use crate::body::BodyLimits;
 use crate::body::xml::XPath;
-use crate::regex::Pattern;
 use crate::seclang::ast::{Ast, At};
 use crate::transformation::UnicodeMap;
 
@@ -70,8 +70,8 @@ pub(super) struct Compiler<'a> {
     unicode: Option<UnicodeMap>,
     pipelines: Pipelines,
     names: TxNames,
-    /// Patterns of selectors, each with its spelling.
-    selectors: Vec<(String, Pattern)>,
+    /// Each with its spelling.
+    selectors: Vec<(String, NamePattern)>,
     xpaths: Vec<(Box<str>, XPath)>,
     /// Variables that rules look at, by their numbers.
     read: Vec<bool>,
@@ -146,12 +146,12 @@ impl<'a> Compiler<'a> {
             tx_selected: self
                 .selectors
                 .iter()
-                .map(|(_, pattern)| self.names.matching(pattern))
+                .map(|(_, selector)| self.names.matching(selector))
                 .collect(),
             selectors: self
                 .selectors
                 .into_iter()
-                .map(|(_, pattern)| pattern)
+                .map(|(_, selector)| selector)
                 .collect(),
             removals: self.removals.into(),
             xpaths: self.xpaths.into(),

@@ -1,10 +1,11 @@
 //! The variables of a rule: what is excluded goes to the targets it is excluded from.
 
+use super::super::name_pattern::NamePattern;
 use super::super::ruleset::{Key, Target};
 use super::super::variable::{Kind, Variable};
 use super::Compiler;
 use crate::body::xml::XPath;
-use crate::regex::Pattern;
+
 use crate::seclang::ast::{self, Selector, Spanned};
 
 impl Compiler<'_> {
@@ -70,8 +71,8 @@ impl Compiler<'_> {
         }
         let index = u16::try_from(self.selectors.len())
             .map_err(|_| "there are more than 65,535 /regex/ selectors")?;
-        let pattern = Pattern::compile(&format!("(?i){spelling}")).map_err(|e| e.to_string())?;
-        self.selectors.push((spelling.to_owned(), pattern));
+        let selector = NamePattern::compile(spelling).map_err(|e| e.to_string())?;
+        self.selectors.push((spelling.to_owned(), selector));
         Ok(Key::Regex(index))
     }
 

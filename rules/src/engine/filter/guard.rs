@@ -130,10 +130,10 @@ impl Guarding {
 /// A rule that does nothing but compare and skip.
 fn guarding(phase: usize, index: usize, rule: &Rule) -> Option<(u16, Guarding)> {
     let [link] = &*rule.links else { return None };
-    let quick = link
-        .quick
-        .as_ref()
-        .filter(|quick| !quick.count && quick.comparison != Comparison::Eq)?;
+    let [quick] = &*link.quick else { return None };
+    if quick.count || quick.comparison == Comparison::Eq {
+        return None;
+    }
     let Operand::Constant(operand) = quick.operand else {
         return None;
     };

@@ -17,6 +17,7 @@ mod demand;
 mod explain;
 mod guard;
 mod injection;
+mod memo;
 mod plan;
 mod requirement;
 mod sample;

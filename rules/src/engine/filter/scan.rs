@@ -5,6 +5,7 @@ use super::super::pipeline::Pipelines;
 use super::super::ruleset::RuleSet;
 use super::super::values::{ValueId, Values};
 use super::injection;
+use super::memo::Memo;
 use super::plan::{Channel, Loose, Nodes, Plan};
 use crate::transformation::UnicodeMap;
 
@@ -20,6 +21,9 @@ pub(in super::super) struct Scanner {
     scan: u32,
     /// What the transformations of a channel make of the value at hand.
     variants: Vec<(ValueId, Nodes)>,
+    /// Places of the rules that may match the value at hand.
+    places: Vec<u32>,
+    memo: Memo,
 }
 
 /// What scanning looks at beside the values.
@@ -55,6 +59,48 @@ impl Scanner {
         self.seen.resize(self.seen.len().max(strings), 0);
         self.met
             .resize(self.met.len().max(plan.specs.len()), (0, 0));
+    }
+
+    /// For another transaction.
+    pub(in super::super) fn begin(&mut self) {
+        self.memo.reset();
+    }
+
+    /// For other rules.
+    pub(in super::super) fn forget(&mut self) {
+        self.memo.forget();
+    }
+
+    /// The rule was asked about the value and did not match: nor will it, when the value comes again.
+    pub(in super::super) fn rule_out(&mut self, place: u32, id: ValueId, values: &Values) {
+        self.memo.rule_out(place, id, values);
+    }
+
+    /// As [`value`](Self::value), of a value that may come again with other requests.
+    pub(in super::super) fn known_value(
+        &mut self,
+        lens: Lens<'_>,
+        channel: &Channel,
+        values: &mut Values,
+        id: ValueId,
+    ) {
+        let Some(key) = Memo::key(channel, values.get(id)) else {
+            return self.value(lens, channel, values, id);
+        };
+        if let Some(places) = self.memo.get(key, id, values.get(id)) {
+            let mut bloom = 0;
+            for place in places {
+                self.candidates[*place as usize / 64] |= 1 << (place % 64);
+                bloom |= classes::bloom(*place);
+            }
+            values.mark(id, bloom);
+            return;
+        }
+        self.places.clear();
+        self.value(lens, channel, values, id);
+        self.places.sort_unstable();
+        self.places.dedup();
+        self.memo.put(key, id, values.get(id), &self.places);
     }
 
     /// The candidates, as bits over all rules.
@@ -133,6 +179,7 @@ impl Scanner {
             bytes,
             nodes,
             candidates: &mut self.candidates,
+            places: &mut self.places,
             bloom: 0,
         };
         look.loose(&channel.loose);
@@ -177,6 +224,7 @@ struct Look<'l> {
     bytes: &'l [u8],
     nodes: Nodes,
     candidates: &'l mut Vec<u64>,
+    places: &'l mut Vec<u32>,
     bloom: u64,
 }
 
@@ -211,6 +259,7 @@ impl Look<'_> {
         if fits {
             self.candidates[spec.place as usize / 64] |= 1 << (spec.place % 64);
             self.bloom |= classes::bloom(spec.place);
+            self.places.push(spec.place);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! New values are scanned before the first filtered rule of a phase; then only some rules are run.
 
 use super::super::Phase;
-use super::super::classes;
 use super::super::filter::{Channel, Lens, Plan};
 use super::super::ruleset::RuleSet;
 use super::super::values::ValueId;
@@ -13,11 +12,15 @@ use super::work::Work;
 pub(super) struct Next {
     /// Its index in the phase.
     pub(super) index: usize,
-    /// The mark that the values have that it has to be asked about; 0: values are not marked.
-    pub(super) gate: u64,
+    /// Its place among all rules, where only values that the filter marked for it have to be asked about.
+    pub(super) gate: Option<u32>,
     /// It is known to match, and only skips others.
     pub(super) skips: bool,
 }
+
+/// So many names of a list are likely to come again with other requests; where there are more, as in
+/// JSON, they would only make each other forgotten.
+const REPEATED_NAMES: usize = 32;
 
 impl State {
     /// The next rule of a phase at or after `at` that has to be run.
@@ -32,7 +35,7 @@ impl State {
         if !rules.options.prefilter {
             let next = Next {
                 index: at,
-                gate: 0,
+                gate: None,
                 skips: false,
             };
             return (at < count).then_some(next);
@@ -78,11 +81,8 @@ impl State {
             let open = (always | candidates) & (u64::MAX << (from % 64));
             if open != 0 {
                 let bit = open.trailing_zeros();
-                let gate = if always >> bit & 1 == 1 {
-                    0
-                } else {
-                    classes::bloom(bit)
-                };
+                let is_filtered = always >> bit & 1 == 0;
+                let gate = is_filtered.then_some(word as u32 * 64 + bit);
                 let skips = plan.skips[word] >> bit & 1 == 1;
                 return Some(Next {
                     index: from / 64 * 64 + bit as usize,
@@ -149,11 +149,33 @@ impl State {
     fn scan_list(&mut self, rules: &RuleSet, plan: &Plan, list: usize, work: &mut Work<'_>) {
         let from = std::mem::replace(&mut self.scanned[list], self.lists[list].len());
         let list_plan = &plan.lists[list];
+        // Headers do; arguments and cookies are as many as there are users.
+        let repeats =
+            list == List::RequestHeaders as usize || list == List::ResponseHeaders as usize;
         for index in from..self.lists[list].len() {
             let Member { key, value, .. } = self.lists[list][index];
             let channel = list_plan.channel(self.values.get(key));
-            self.scan_value(rules, plan, channel, value, work);
-            self.scan_value(rules, plan, &list_plan.names, key, work);
+            self.scan_member(rules, plan, channel, value, work, repeats);
+            let first = index < REPEATED_NAMES;
+            self.scan_member(rules, plan, &list_plan.names, key, work, first);
+        }
+    }
+
+    /// `repeats`: other requests are likely to have the same.
+    fn scan_member(
+        &mut self,
+        rules: &RuleSet,
+        plan: &Plan,
+        channel: &Channel,
+        id: ValueId,
+        work: &mut Work<'_>,
+        repeats: bool,
+    ) {
+        if !repeats {
+            self.scan_value(rules, plan, channel, id, work);
+        } else if channel.nodes != 0 && work.allows(self.values.len(id)) {
+            self.scanner
+                .known_value(Lens::of(rules, plan), channel, &mut self.values, id);
         }
     }
 

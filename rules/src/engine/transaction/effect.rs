@@ -208,8 +208,13 @@ impl State {
 
     /// `capture`: what the operator found in `value` becomes `TX:0` to `TX:9`.
     pub(super) fn capture(&mut self, value: ValueId) {
+        let groups = self.found.len() as u16;
         for slot in 0..CAPTURES {
-            let captured = self.captured(value, usize::from(slot));
+            let captured = if slot < groups.max(1) {
+                self.captured(value, usize::from(slot))
+            } else {
+                TxValue::Unset
+            };
             self.tx.set(slot, captured);
         }
     }

@@ -39,7 +39,7 @@ impl State {
     /// The text as a value of the transaction.
     pub(super) fn expanded(&mut self, rules: &RuleSet, text: &Macro) -> ValueId {
         if let Some(constant) = text.constant() {
-            return self.values.push(constant);
+            return self.values.push_known(constant, text.constant_classes());
         }
         let mut out = std::mem::take(&mut self.text);
         out.clear();

@@ -183,8 +183,8 @@ impl State {
                         .iter()
                         .filter_map(|slot| tx_candidate(*slot, self.tx.get(*slot))),
                 );
-                let pattern = &rules.selectors[usize::from(index)];
-                self.tx.select(index, pattern, |slot, value| {
+                let selector = &rules.selectors[usize::from(index)];
+                self.tx.select(index, selector, |slot, value| {
                     out.extend(tx_candidate(slot, value))
                 });
             }

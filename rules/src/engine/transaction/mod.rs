@@ -101,6 +101,7 @@ impl Transaction {
     ) {
         if !Arc::ptr_eq(rules, &self.rules) {
             self.rules = Arc::clone(rules);
+            self.state.scanner.forget();
         }
         self.reset(connection, now, unique_id);
     }

@@ -1,6 +1,7 @@
 //! The rules of a phase, in order.
 
 use super::super::Phase;
+use super::super::classes;
 use super::super::ruleset::{Allow, Asked, Disruptive, Link, Quick, Rule, RuleSet, Test};
 use super::super::settings::OutOfTime;
 use super::super::tx::TxValue;
@@ -93,7 +94,13 @@ impl State {
     }
 
     /// A rule with all that is chained to it.
-    fn chain(&mut self, rules: &RuleSet, rule: &Rule, gate: u64, work: &mut Work<'_>) -> bool {
+    fn chain(
+        &mut self,
+        rules: &RuleSet,
+        rule: &Rule,
+        gate: Option<u32>,
+        work: &mut Work<'_>,
+    ) -> bool {
         self.current = rule.number;
         self.matched.clear();
         if self.draft.is_some() {
@@ -104,18 +111,18 @@ impl State {
             if !self.link(rules, rule, link, gate, work) {
                 return false;
             }
-            gate = 0;
+            gate = None;
         }
         true
     }
 
-    /// `gate`: only values that the filter marked with this bit are asked about; 0: all.
+    /// `gate`: only values that the filter marked for the rule at this place are asked about; `None`: all.
     fn link(
         &mut self,
         rules: &RuleSet,
         rule: &Rule,
         link: &Link,
-        gate: u64,
+        gate: Option<u32>,
         work: &mut Work<'_>,
     ) -> bool {
         if matches!(link.test, Test::Always) {
@@ -124,8 +131,8 @@ impl State {
                 .for_each(|effect| self.carry_out(rules, effect));
             return true;
         }
-        if let Some(quick) = &link.quick
-            && let Some(answer) = self.quick(rules, rule, link, quick)
+        if !link.quick.is_empty()
+            && let Some(answer) = self.quick(rules, rule, link)
         {
             return answer;
         }
@@ -134,30 +141,49 @@ impl State {
         link.targets
             .iter()
             .for_each(|target| self.collect(rules, target, &mut candidates));
-        if gate != 0 {
-            candidates.retain(|candidate| matches!(candidate.subject, Subject::Value(id) if self.values.bloom(id) & gate != 0));
+        if let Some(place) = gate {
+            let bit = classes::bloom(place);
+            candidates.retain(|candidate| matches!(candidate.subject, Subject::Value(id) if self.values.bloom(id) & bit != 0));
         }
         let mut matched = false;
         if !candidates.is_empty() {
             self.set_argument(rules, &link.test);
             for candidate in &candidates {
-                matched |= self.candidate(rules, rule, link, candidate, work);
+                let matches = self.candidate(rules, rule, link, candidate, work);
+                if let (Some(place), false, Subject::Value(id)) = (gate, matches, candidate.subject)
+                    && !work.exhausted()
+                {
+                    self.scanner.rule_out(place, id, &self.values);
+                }
+                matched |= matches;
             }
         }
         self.candidates = candidates;
         matched
     }
 
-    /// A number in `TX`, compared. `None`: it is a text, or a target was taken from the rule.
-    fn quick(&mut self, rules: &RuleSet, rule: &Rule, link: &Link, quick: &Quick) -> Option<bool> {
-        if self.narrowed.contains(self.current) {
+    /// Numbers in `TX`, compared. `None`: one is a text, or a target was taken from the rule.
+    fn quick(&mut self, rules: &RuleSet, rule: &Rule, link: &Link) -> Option<bool> {
+        let is_text =
+            |quick: &Quick| !quick.count && matches!(self.tx.get(quick.slot), TxValue::Text(_));
+        if link.quick.iter().any(is_text) || self.narrowed.contains(self.current) {
             return None;
         }
+        // A match of one may set what the next one is about.
+        let alone = link.quick.len() == 1 || link.effects.is_empty();
+        alone.then(|| {
+            let all = link.quick.iter();
+            all.fold(false, |any, quick| {
+                any | self.compare(rules, rule, link, quick)
+            })
+        })
+    }
+
+    fn compare(&mut self, rules: &RuleSet, rule: &Rule, link: &Link, quick: &Quick) -> bool {
         let (number, key) = match self.tx.get(quick.slot) {
             value if quick.count => (i64::from(value != TxValue::Unset), NameKey::Count),
-            TxValue::Unset => return Some(false),
             TxValue::Number(number) => (number, NameKey::Slot(quick.slot)),
-            TxValue::Text(_) => return None,
+            TxValue::Unset | TxValue::Text(_) => return false,
         };
         let operand = self.operand(rules, &quick.operand);
         let matched = quick.comparison.holds(number, operand) != link.negated;
@@ -168,7 +194,7 @@ impl State {
             };
             self.matched_value(rules, rule, link, name, Subject::Number(number));
         }
-        Some(matched)
+        matched
     }
 
     /// Expands the operator's argument, once for all values.

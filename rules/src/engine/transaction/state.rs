@@ -292,6 +292,7 @@ impl State {
 
     fn forget(&mut self, rules: &RuleSet) {
         self.values.reset();
+        self.scanner.begin();
         self.plan = usize::MAX;
         self.plan_stale = false;
         self.scalars = [ValueId::NONE; Variable::ALL.len()];
