@@ -1,17 +1,18 @@
 //! `clew-bench-rules`: the engine against libmodsecurity, in one process.
 //!
 //! Same rules (Debian's `modsecurity-crs`, its files as they are), same limits, same phases, a
-//! fresh transaction each, audit log off, every value varied, blocks of both in turn. Which rules
+//! fresh transaction each, audit log off, arguments and cookies varied, blocks of both in turn. Which rules
 //! matched is compared before anything is timed.
 
 mod samples;
+mod worst;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use clew_modsecurity::{ModSecurity, Request};
 use clew_rules::engine::{
@@ -36,6 +37,9 @@ struct Cli {
     /// Time only Clew, on requests whose name has this in it; for work on the engine, with a profiler
     #[arg(long)]
     alone: Option<String>,
+    /// Only the worst case, and no figures
+    #[arg(long)]
+    worst: bool,
 }
 
 fn main() -> Result<()> {
@@ -43,13 +47,19 @@ fn main() -> Result<()> {
     if let Some(name) = &cli.alone {
         return alone(name, cli.pairs);
     }
+    if cli.worst {
+        memory()?;
+        return worst::measure(&mut sides(1)?).map(drop);
+    }
     let mut levels = Vec::new();
+    let memory = memory()?;
     for level in [1, 4] {
         levels.push(at_level(level, cli.pairs)?);
     }
+    let worst_case = worst::measure(&mut sides(1)?)?;
     if !cli.dry {
         std::fs::create_dir_all("target/figures")?;
-        let figures = json!({ "levels": levels });
+        let figures = json!({ "levels": levels, "worst_case": worst_case, "memory": memory });
         std::fs::write("target/figures/engine.json", format!("{figures:#}\n"))?;
         println!("\nfigures: target/figures/engine.json");
     }
@@ -58,8 +68,7 @@ fn main() -> Result<()> {
 
 /// The least of many times each.
 fn alone(name: &str, blocks: usize) -> Result<()> {
-    let rules = load(&configuration(1))?;
-    let mut clew = Clew(rules.transaction(connection(), Now::default(), b""));
+    let mut clew = Clew::load(1)?;
     for kind in kinds().iter().filter(|kind| kind.name.contains(name)) {
         let times = (0..blocks * 10).map(|_| clew.block(&kind.variants).0);
         let least = times.fold(f64::INFINITY, f64::min);
@@ -69,17 +78,13 @@ fn alone(name: &str, blocks: usize) -> Result<()> {
 }
 
 fn at_level(level: u8, pairs: usize) -> Result<Value> {
-    let text = configuration(level);
     let start = Instant::now();
-    let peer = ModSecurity::load(&text).map_err(|error| anyhow!("libmodsecurity: {error}"))?;
+    let peer = peer(level)?;
     let peer_load = start.elapsed();
     let start = Instant::now();
-    let rules = load(&text)?;
+    let clew = Clew::load(level)?;
     let load = start.elapsed();
-    let mut sides = Sides {
-        clew: Clew(rules.transaction(connection(), Now::default(), b"")),
-        peer,
-    };
+    let mut sides = Sides { clew, peer };
     println!(
         "level {level}: {}; Clew loads in {:.0} ms, libmodsecurity in {:.0} ms",
         sides.peer.version(),
@@ -99,6 +104,51 @@ fn at_level(level: u8, pairs: usize) -> Result<Value> {
         "level": level, "libmodsecurity": sides.peer.version(), "load_ms": millis(load),
         "libmodsecurity_load_ms": millis(peer_load), "requests": figures,
     }))
+}
+
+fn sides(level: u8) -> Result<Sides> {
+    let (clew, peer) = (Clew::load(level)?, peer(level)?);
+    Ok(Sides { clew, peer })
+}
+
+fn peer(level: u8) -> Result<ModSecurity> {
+    ModSecurity::load(&configuration(level)).map_err(|error| anyhow!("libmodsecurity: {error}"))
+}
+
+/// By how much the process grows when the rules are loaded and each kind of request was there: an upper
+/// bound of what the rules take, and workers share them.
+fn memory() -> Result<Value> {
+    const GOAL_BYTES: u64 = 64 << 20;
+    const GOAL_MS: f64 = 1000.0;
+    let (before, start) = (resident_bytes()?, Instant::now());
+    let mut clew = Clew::load(1)?;
+    let load = millis(start.elapsed());
+    for kind in kinds() {
+        clew.time(&kind.variants);
+    }
+    let bytes = resident_bytes()?.saturating_sub(before);
+    let holds = bytes <= GOAL_BYTES && load <= GOAL_MS;
+    println!(
+        "rules at level 1: {:.1} MiB at most (goal {}), loaded in {load:.0} ms (goal {GOAL_MS:.0}){}\n",
+        bytes as f64 / (1 << 20) as f64,
+        GOAL_BYTES >> 20,
+        if holds { "" } else { "  MISSED" }
+    );
+    Ok(json!({
+        "bytes": bytes, "load_ms": load, "goal": { "bytes": GOAL_BYTES, "load_ms": GOAL_MS }, "holds": holds,
+    }))
+}
+
+fn resident_bytes() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kibibytes.context("no VmRSS")?.trim().parse::<u64>()? << 10)
+}
+
+/// To four digits behind the point.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
 }
 
 fn millis(time: Duration) -> f64 {
@@ -154,6 +204,17 @@ struct Sides {
 struct Clew(Transaction);
 
 impl Clew {
+    fn load(level: u8) -> Result<Self> {
+        let rules = load(&configuration(level))?;
+        Ok(Self(rules.transaction(connection(), Now::default(), b"")))
+    }
+
+    /// Microseconds of the fastest of some evaluations.
+    fn least(&mut self, sample: &Sample, times: usize) -> f64 {
+        let all = (0..times).map(|_| self.time(std::slice::from_ref(sample)));
+        all.fold(f64::INFINITY, f64::min)
+    }
+
     fn evaluate(&mut self, sample: &Sample) {
         let never = &mut || false;
         let it = &mut self.0;

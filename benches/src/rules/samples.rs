@@ -1,4 +1,5 @@
-//! Benign requests, each in many variants, so that nothing that remembers values gains by it.
+//! Benign requests, each in many variants. Headers that browsers repeat are repeated, which Clew gains by;
+//! `GET, new headers` shows what is left without.
 
 use std::ffi::CString;
 
@@ -29,10 +30,14 @@ const WORDS: [&str; 32] = [
 ];
 
 /// xorshift64*; words, not secrets.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -86,6 +91,10 @@ pub(crate) fn kinds() -> Vec<Kind> {
         kind("JSON, 100 KB", 50.0, |dice| json(dice, 800)),
     ];
     all.push(mixed(&all));
+    all.push(Kind {
+        goal: None,
+        ..kind("GET, new headers", 0.0, new_headers)
+    });
     all
 }
 
@@ -106,8 +115,9 @@ fn sample(
     target: &str,
     cookies: usize,
     kind: Option<&str>,
-    body: String,
+    body: impl Into<Vec<u8>>,
 ) -> Sample {
+    let body = body.into();
     let cookies: Vec<String> = (0..cookies)
         .map(|nth| format!("{}{nth}={}{}", dice.word(), dice.word(), dice.roll(1000)))
         .collect();
@@ -135,7 +145,7 @@ fn sample(
         method: text(method),
         target: text(target),
         headers,
-        body: body.into_bytes(),
+        body,
     }
 }
 
@@ -150,7 +160,18 @@ fn get(dice: &mut Dice, cookies: usize) -> Sample {
     sample(dice, "GET", &target, cookies, None, String::new())
 }
 
-fn form(dice: &mut Dice, body: String) -> Sample {
+/// As `get`, with headers that no other request has: nothing is gained by remembering them.
+fn new_headers(dice: &mut Dice) -> Sample {
+    let mut sample = get(dice, 2);
+    let open = ["User-Agent", "Accept-Language", "Cache-Control", "Referer"];
+    let headers = sample.headers.iter_mut();
+    for (_, value) in headers.filter(|(name, _)| open.contains(&name.as_str())) {
+        value.push_str(&format!("{}", dice.roll(1 << 30)));
+    }
+    sample
+}
+
+pub(crate) fn form(dice: &mut Dice, body: impl Into<Vec<u8>>) -> Sample {
     let kind = "application/x-www-form-urlencoded";
     sample(dice, "POST", "/api/v1/users", 2, Some(kind), body)
 }
