@@ -21,6 +21,10 @@ pub(crate) enum Proxy {
     NginxWithRules,
 }
 
+/// What the backend reads from a file.
+pub(crate) const FILE: &str = "/hello.txt";
+const BODY: &str = "hello, world";
+
 /// A server at work; stopped in good order on drop.
 pub(crate) struct Side {
     pub(crate) port: u16,
@@ -59,23 +63,37 @@ impl Side {
             }
             Proxy::ClewWithoutSensor | Proxy::ClewWithRules => clew(&["--no-sensor"]),
             Proxy::ClewWithSensor => clew(&[]),
-            Proxy::Nginx => nginx(1, port, "", &format!("proxy_pass http://{to};"), work)?,
+            Proxy::Nginx => nginx(
+                1,
+                port,
+                "",
+                &format!("location / {{ proxy_pass http://{to}; }}"),
+                work,
+            )?,
             Proxy::NginxWithRules => {
                 let rules = format!(
                     "modsecurity on; modsecurity_rules_file {};",
                     rules.display()
                 );
-                let location = format!("{rules} proxy_pass http://{to};");
+                let location = format!("location / {{ {rules} proxy_pass http://{to}; }}");
                 nginx(1, port, MODSECURITY, &location, work)?
             }
         };
         Self::start(command, port)
     }
 
-    /// nginx answering a small body by itself, on `core`; in `cgroup` if there is one.
+    /// nginx answering a small body, on `core`; in `cgroup` if there is one. [`FILE`] it reads from
+    /// a file of its own; what it says to everything else is in its configuration.
     pub(crate) fn backend(core: u8, work: &Path, cgroup: Option<&Cgroup>) -> Result<Self> {
         let port = free_port()?;
-        let mut command = nginx(core, port, "", "return 200 \"hello, world\\n\";", work)?;
+        let www = work.join("www");
+        std::fs::create_dir_all(&www)?;
+        std::fs::write(www.join(FILE.trim_start_matches('/')), BODY)?;
+        let location = format!(
+            "location = {FILE} {{ root {}; }} location / {{ return 200 \"{BODY}\"; }}",
+            www.display()
+        );
+        let mut command = nginx(core, port, "", &location, work)?;
         if let Some(cgroup) = cgroup {
             command = cgroup.enter(&command);
         }
@@ -169,7 +187,7 @@ fn pinned(core: u8, program: &std::ffi::OsStr) -> Command {
     command
 }
 
-fn nginx(core: u8, port: u16, modules: &str, location: &str, work: &Path) -> Result<Command> {
+fn nginx(core: u8, port: u16, modules: &str, locations: &str, work: &Path) -> Result<Command> {
     let prefix: PathBuf = work.join(format!("nginx-{port}"));
     std::fs::create_dir_all(&prefix)?;
     let conf = prefix.join("nginx.conf");
@@ -181,7 +199,7 @@ fn nginx(core: u8, port: u16, modules: &str, location: &str, work: &Path) -> Res
            client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u;\n\
            scgi_temp_path s; default_type text/plain; proxy_http_version 1.1;\n\
            proxy_set_header Connection \"\";\n\
-           server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ {location} }} }} }}\n"
+           server {{ listen 127.0.0.1:{port} backlog=1024; {locations} }} }}\n"
     );
     std::fs::write(&conf, upstream_keepalive(&text))?;
     let mut command = pinned(core, "nginx".as_ref());

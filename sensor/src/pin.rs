@@ -4,16 +4,22 @@
 //! start time (`/proc/PID/stat`, field 22), so a later process with the same id is not taken
 //! for its owner.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::loaded_programs;
 use rustix::mount::{MountFlags, mount};
 
 use crate::cgroup::mount_point;
 
 const BPF_FS: &str = "/sys/fs/bpf";
 const PREFIX: &str = "clew-";
+/// How long the kernel may take to detach what is no longer pinned; it takes milliseconds.
+const DETACHING: Duration = Duration::from_secs(5);
 
 /// The directory of this instance's pins; removed, with all in it, on drop.
 #[derive(Debug)]
@@ -54,9 +60,8 @@ impl Drop for PinDirectory {
     }
 }
 
-/// One process may load more than one sensor (tests do): the second gets a suffix.
-/// Makes the first directory of this process that there is not. Making it is what finds out: another
-/// thread may load a sensor at the same time.
+/// Makes the first directory of this process that there is not: one process may load more than one
+/// sensor (tests do). Making it is what finds out: another thread may load one at the same time.
 fn make_free(root: &Path, pid: u32, start: u64) -> io::Result<PathBuf> {
     let mut nth = 0_u32;
     loop {
@@ -101,18 +106,46 @@ pub fn leftovers() -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes all [`leftovers`]; with the pins go the programs they kept attached.
+/// Removes all [`leftovers`] and waits until the programs they kept attached judge no more.
 ///
 /// # Errors
 ///
 /// The first directory that cannot be read or removed (root owns them after SIGKILL before
-/// privileges were dropped).
+/// privileges were dropped); `TimedOut` when programs are still there [`DETACHING`] later.
 pub fn clean() -> io::Result<Vec<PathBuf>> {
     let found = leftovers()?;
+    let mut programs = HashSet::new();
     for path in &found {
+        programs.extend(programs_of(path)?);
         remove(path)?;
     }
+    await_end(&programs)?;
     Ok(found)
+}
+
+/// The kernel's ids of the programs that the pins in `directory` keep.
+fn programs_of(directory: &Path) -> io::Result<Vec<u32>> {
+    std::fs::read_dir(directory)?
+        .map(|entry| {
+            let link = FdLink::from(PinnedLink::from_pin(entry?.path()).map_err(io::Error::other)?);
+            Ok(link.info().map_err(io::Error::other)?.program_id())
+        })
+        .collect()
+}
+
+/// An unlinked pin lets go of its link after an RCU grace period and from a work queue
+/// (`bpf_free_inode`, `bpf_link_put`): until then the program runs. It loses its id only once the link is
+/// detached (`bpf_link_free`).
+fn await_end(programs: &HashSet<u32>) -> io::Result<()> {
+    let deadline = Instant::now() + DETACHING;
+    // A program that goes between its id and its description is an error of the listing, and gone.
+    while loaded_programs().flatten().any(|it| programs.contains(&it.id())) {
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn remove(directory: &Path) -> io::Result<()> {
