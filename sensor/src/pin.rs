@@ -139,7 +139,10 @@ fn programs_of(directory: &Path) -> io::Result<Vec<u32>> {
 fn await_end(programs: &HashSet<u32>) -> io::Result<()> {
     let deadline = Instant::now() + DETACHING;
     // A program that goes between its id and its description is an error of the listing, and gone.
-    while loaded_programs().flatten().any(|it| programs.contains(&it.id())) {
+    while loaded_programs()
+        .flatten()
+        .any(|it| programs.contains(&it.id()))
+    {
         if Instant::now() > deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
