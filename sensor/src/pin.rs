@@ -111,7 +111,7 @@ pub fn leftovers() -> io::Result<Vec<PathBuf>> {
 /// # Errors
 ///
 /// The first directory that cannot be read or removed (root owns them after SIGKILL before
-/// privileges were dropped); `TimedOut` when programs are still there [`DETACHING`] later.
+/// privileges were dropped); `TimedOut` when programs are still there five seconds later.
 pub fn clean() -> io::Result<Vec<PathBuf>> {
     let found = leftovers()?;
     let mut programs = HashSet::new();
