@@ -35,6 +35,9 @@ const LOAD: u32 = STARTS + 56;
 /// puts into one, look like the start of a token line.
 const STEPS: u32 = 1 << 18;
 
+/// What a response starts with (RFC 9112, 4), and no request: a method has no slash.
+const RESPONSE: &[u8; 5] = b"HTTP/";
+
 const PASS: i32 = 1;
 const DROP: i32 = 0;
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
@@ -128,8 +131,14 @@ fn first_look(
 
 #[inline(always)]
 fn starts_like_a_request(ctx: &SkBuffContext, segment: Segment) -> bool {
-    ctx.load::<u8>(segment.offset as usize)
-        .is_ok_and(|byte| byte.is_ascii_uppercase())
+    let offset = segment.offset as usize;
+    if segment.len < RESPONSE.len() as u32 {
+        return ctx
+            .load::<u8>(offset)
+            .is_ok_and(|byte| byte.is_ascii_uppercase());
+    }
+    ctx.load::<[u8; RESPONSE.len()]>(offset)
+        .is_ok_and(|start| start[0].is_ascii_uppercase() && start != *RESPONSE)
 }
 
 /// State of one search; handed to [`step`] by `bpf_loop`.
