@@ -15,7 +15,7 @@ use crate::kernel::{Task, executable, leader, member, process_key};
 use crate::maps::{count, mark_of, offset, reading_at, reading_of, socket_context, task_context};
 use crate::report::now;
 use crate::task::current;
-use clew_sensor_abi::socket::{Arrival, Newest, QUEUE, SocketContext};
+use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, SocketContext};
 
 const MSG_PEEK: i32 = 2;
 
@@ -35,7 +35,7 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
     let Some(socket) = known.or_else(adopt) else {
         return 0;
     };
-    if socket.tagged == 0 {
+    if socket.arrived.tagged == 0 {
         return 0;
     }
     // SAFETY: the tracepoint's own socket; the helper checks its type.
@@ -45,67 +45,87 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: a tcp_sock the verifier knows.
     let copied: u32 = unsafe { member(tcp.cast(), offset!(tcp_sock_copied_seq)) };
-    let first = socket.tail;
-    let read = take_read(socket, copied);
+    let taken = take_read(socket, copied);
     let task = current();
-    if read == 0 {
+    if taken.read == 0 {
         carry_on(task, socket);
     } else {
         // SAFETY: the running task.
-        unsafe { start(task, socket, first, read) };
+        unsafe { start(task, socket, taken) };
     }
     0
 }
 
-/// Moves past every arrival that ends at or before `copied`; how many there were.
-#[inline(always)]
-fn take_read(socket: &mut SocketContext, copied: u32) -> u32 {
-    let mut read = 0;
-    let mut step = 0;
-    while step < QUEUE {
-        if socket.tail == socket.head {
-            break;
-        }
-        let arrival = arrival(socket, socket.tail);
-        if (copied.wrapping_sub(arrival.end_seq) as i32) < 0 {
-            break;
-        }
-        socket.current = arrival.sequence;
-        socket.tail = socket.tail.wrapping_add(1);
-        read += 1;
-        step += 1;
-    }
-    read
+/// Which arrivals one read has returned.
+struct Taken {
+    /// Number of the first.
+    first: u32,
+    /// How many.
+    read: u32,
+    /// Some had been overwritten.
+    lost: bool,
 }
 
-/// The `nth` request to arrive. It is mostly the newest, which lies in the line of the socket's
-/// context that is at hand anyway.
+/// Moves past every arrival that ends at or before `copied`.
 #[inline(always)]
-fn arrival(socket: &SocketContext, nth: u32) -> Arrival {
-    let newest = &raw const socket.newest;
-    // SAFETY: two words of a map value, read once each: another CPU may be writing them.
-    let newest = unsafe {
-        Newest {
-            request: (&raw const (*newest).request).read_volatile(),
-            end: (&raw const (*newest).end).read_volatile(),
+fn take_read(socket: &mut SocketContext, copied: u32) -> Taken {
+    let (arrived, own) = (&socket.arrived, &mut socket.read);
+    // SAFETY: a word of a map value, read once: another CPU may be writing it.
+    let head = unsafe { (&raw const arrived.head).read_volatile() };
+    let lost = head.wrapping_sub(own.tail) > QUEUE as u32;
+    if lost {
+        own.tail = head.wrapping_sub(QUEUE as u32);
+        count(Counter::QueueFull);
+    }
+    let first = own.tail;
+    let mut read = 0;
+    while read < QUEUE as u32 {
+        let nth = first.wrapping_add(read);
+        if nth == head {
+            break;
         }
+        let Some((sequence, end_seq)) = arrival(arrived, nth) else {
+            break;
+        };
+        if (copied.wrapping_sub(end_seq) as i32) < 0 {
+            break;
+        }
+        own.current = sequence;
+        read += 1;
+    }
+    own.tail = first.wrapping_add(read);
+    Taken { first, read, lost }
+}
+
+/// Sequence and TCP end of the `nth` request to arrive, if no later one has taken its place. It is
+/// mostly the newest, which lies in the line that is at hand anyway.
+#[inline(always)]
+fn arrival(arrived: &Arrived, nth: u32) -> Option<(u64, u32)> {
+    let look = |at: &Arrival| {
+        let at = &raw const *at;
+        // SAFETY: two words of a map value, read once each: another CPU may be writing them.
+        let seen = unsafe {
+            Arrival {
+                request: (&raw const (*at).request).read_volatile(),
+                end: (&raw const (*at).end).read_volatile(),
+            }
+        };
+        seen.of(nth)
     };
-    newest
-        .arrival(nth)
-        .unwrap_or(socket.queue[nth as usize % QUEUE])
+    look(&arrived.newest).or_else(|| look(&arrived.queue[nth as usize % QUEUE]))
 }
 
 /// A task reads on in a request (its body): it works for it now, whoever read the head.
 #[inline(always)]
 fn carry_on(task: Task, socket: &SocketContext) {
-    if socket.current == 0 {
+    if socket.read.current == 0 {
         return;
     }
     // SAFETY: the running task.
     unsafe {
         let own = task_context(task, false);
         if let Some(own) = &own
-            && (own.sequence == socket.current || own.lineage != 0)
+            && (own.sequence == socket.read.current || own.lineage != 0)
         {
             return;
         }
@@ -123,10 +143,10 @@ fn carry_on(task: Task, socket: &SocketContext) {
 /// The thread works for the socket's request; what it worked for before.
 #[inline(always)]
 fn adopt(own: &mut TaskContext, socket: &SocketContext, tid: u32) -> u64 {
-    own.service = socket.service;
+    own.service = socket.arrived.service;
     own.strength = STRENGTH_READER;
     own.tid = tid;
-    core::mem::replace(&mut own.sequence, socket.current)
+    core::mem::replace(&mut own.sequence, socket.read.current)
 }
 
 /// Who has read, and when.
@@ -137,14 +157,13 @@ struct Read {
     previous_unanswered: bool,
 }
 
-/// A task has read the heads of `read` requests, queued from `first` on; the last of them is the
-/// socket's current one.
+/// A task has read the heads of requests; the last of them is the socket's current one.
 ///
 /// # Safety
 ///
 /// `task` is the running task.
 #[inline(always)]
-unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
+unsafe fn start(task: Task, socket: &SocketContext, taken: Taken) {
     // SAFETY: as the caller says; the leader is reached through it.
     unsafe {
         let leader = leader(task);
@@ -158,7 +177,7 @@ unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
         if process.reads == 0 {
             process.backend = process_key(leader);
             process.executable = executable(task).0;
-            process.service = socket.service;
+            process.service = socket.arrived.service;
         }
         let tid = member(task, offset!(task_pid));
         // Most processes that answer have one thread, which is its own leader.
@@ -172,23 +191,27 @@ unsafe fn start(task: Task, socket: &mut SocketContext, first: u32, read: u32) {
             (own.backend, own.executable) = (process.backend, process.executable);
             adopt(own, socket, tid)
         };
-        let overflowed = core::mem::take(&mut socket.overflowed) != 0;
         let read_now = Read {
             at: now(),
             tid,
-            same_read: if overflowed { 255 } else { (read - 1) as u8 },
+            same_read: if taken.lost {
+                255
+            } else {
+                (taken.read - 1) as u8
+            },
             previous_unanswered: supersede(previous),
         };
-        if read_now.previous_unanswered || read > 1 {
+        if read_now.previous_unanswered || taken.read > 1 {
             process.overlaps = process.overlaps.wrapping_add(1);
         }
         let mut nth = 0;
         while nth < QUEUE as u32 {
-            if nth == read {
+            if nth == taken.read {
                 break;
             }
-            let arrival = arrival(socket, first.wrapping_add(nth));
-            enter(arrival.sequence, process, &read_now);
+            if let Some((sequence, _)) = arrival(&socket.arrived, taken.first.wrapping_add(nth)) {
+                enter(sequence, process, &read_now);
+            }
             nth += 1;
         }
     }

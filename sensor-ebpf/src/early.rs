@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::settings::Counter;
-use clew_sensor_abi::socket::{Flow, SocketContext};
+use clew_sensor_abi::socket::{Arrived, Flow, SocketContext};
 
 use crate::kernel::member;
 use crate::maps::{EARLY, EARLY_SEEN, SPARE, count, offset, socket_context};
@@ -39,8 +39,8 @@ pub fn arriving(
     ctx: &SkBuffContext,
     sk: *mut c_void,
     seq: u32,
-    fresh: impl FnOnce(&mut SocketContext),
-) -> Option<&'static mut SocketContext> {
+    fresh: impl FnOnce(&mut Arrived),
+) -> Option<&'static mut Arrived> {
     // SAFETY: the context's own socket; the helper checks its type.
     let tcp = unsafe { bpf_skc_to_tcp_sock(sk) };
     if tcp.is_null() {
@@ -58,7 +58,7 @@ pub fn arriving(
     };
     if let Some(early) = EARLY.get_ptr_mut(flow) {
         // SAFETY: a map value; nobody else has this connection's packets at the same time.
-        let socket = unsafe { &mut (*early).socket };
+        let socket = unsafe { &mut (*early).socket.arrived };
         if socket.next_seq.wrapping_sub(seq).wrapping_add(WINDOW_BYTES) <= 2 * WINDOW_BYTES {
             return Some(socket);
         }
@@ -69,8 +69,8 @@ pub fn arriving(
     unsafe {
         core::ptr::write_bytes(spare, 0, 1);
         (*spare).at = now();
-        fresh(&mut (*spare).socket);
-        if EARLY.insert(flow, *spare, 0).is_err() {
+        fresh(&mut (*spare).socket.arrived);
+        if EARLY.insert(flow, &*spare, 0).is_err() {
             count(Counter::NoStorage);
             return None;
         }
@@ -79,7 +79,7 @@ pub fn arriving(
     // SAFETY: as above.
     EARLY
         .get_ptr_mut(flow)
-        .map(|early| unsafe { &mut (*early).socket })
+        .map(|early| unsafe { &mut (*early).socket.arrived })
 }
 
 /// Gives the connected socket `sk` what arrived before it was there.

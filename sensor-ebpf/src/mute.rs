@@ -8,7 +8,7 @@ use clew_sensor_abi::settings::Counter;
 use crate::maps::{count, mark_of, reading_of, socket_context};
 use crate::packet::Segment;
 use crate::report::now;
-use clew_sensor_abi::socket::SocketContext;
+use clew_sensor_abi::socket::{Read, SocketContext};
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -33,7 +33,9 @@ fn judge(ctx: &SkBuffContext, segment: Segment) -> i32 {
         }
         socket_context(sk.cast(), false)
     };
-    let Some(socket) = socket else { return PASS };
+    let Some(SocketContext { read: socket, .. }) = socket else {
+        return PASS;
+    };
     let sequence = socket.current;
     if sequence == 0 {
         return PASS;
@@ -51,7 +53,7 @@ fn judge(ctx: &SkBuffContext, segment: Segment) -> i32 {
 /// Whether the segment has payload that was not handed down before. What TCP sends again, after a
 /// loss or a hold, says nothing about when the backend answered.
 #[inline(always)]
-fn is_new(socket: &mut SocketContext, segment: Segment) -> bool {
+fn is_new(socket: &mut Read, segment: Segment) -> bool {
     let end = segment.seq.wrapping_add(segment.len);
     let seen = socket.sent_any != 0 && end.wrapping_sub(socket.sent) as i32 <= 0;
     if segment.len == 0 || seen {

@@ -21,7 +21,7 @@ use crate::early;
 use crate::maps::{PORTS, SCRATCH, Scratch, count, settings, socket_context};
 use crate::packet::Segment;
 use crate::token::{LINE_BYTES, Match, compare, redeem};
-use clew_sensor_abi::socket::{Arrival, CARRY, Newest, QUEUE, SocketContext};
+use clew_sensor_abi::socket::{Arrival, Arrived, CARRY, QUEUE, SocketContext};
 
 /// Bytes searched per step.
 const STEP: u32 = 128;
@@ -60,7 +60,7 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
         return PASS;
     }
     // SAFETY: a socket; what is not a full one has no storage.
-    let known = unsafe { socket_context(sk.cast(), false) };
+    let known = unsafe { arrived_of(sk, false) };
     let socket = match known {
         Some(socket) if socket.tagged != 0 || socket.in_line != 0 => socket,
         known => match first_look(ctx, sk, segment, known) {
@@ -80,9 +80,23 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
     PASS
 }
 
+/// # Safety
+///
+/// `sk` is a socket the verifier knows.
+#[inline(always)]
+unsafe fn arrived_of(sk: *mut bpf_sock, create: bool) -> Option<&'static mut Arrived> {
+    // SAFETY: as the caller says.
+    unsafe { socket_context(sk.cast(), create) }.map(arrived)
+}
+
+#[inline(always)]
+fn arrived(socket: &'static mut SocketContext) -> &'static mut Arrived {
+    &mut socket.arrived
+}
+
 /// What is done with a connection that has not carried a token.
 enum First {
-    Followed(&'static mut SocketContext),
+    Followed(&'static mut Arrived),
     Verdict(i32),
 }
 
@@ -91,7 +105,7 @@ fn first_look(
     ctx: &SkBuffContext,
     sk: *mut bpf_sock,
     segment: Segment,
-    known: Option<&'static mut SocketContext>,
+    known: Option<&'static mut Arrived>,
 ) -> First {
     // SAFETY (here and below): a socket's state and port may be read.
     let listens = unsafe { (*sk).state } == LISTEN;
@@ -101,13 +115,13 @@ fn first_look(
         && early::any()
         && let Some(socket) = unsafe { early::adopt(sk.cast()) }
     {
-        return First::Followed(socket);
+        return First::Followed(arrived(socket));
     }
     if !starts_like_a_request(ctx, segment) {
         return First::Verdict(PASS);
     }
     let port = unsafe { (*sk).src_port };
-    let begin = |socket: &mut SocketContext| {
+    let begin = |socket: &mut Arrived| {
         socket.in_line = 1;
         socket.carried = 0;
         socket.next_seq = segment.seq;
@@ -121,7 +135,7 @@ fn first_look(
         };
     }
     // SAFETY: the context's own socket.
-    let Some(socket) = known.or_else(|| unsafe { socket_context(sk.cast(), true) }) else {
+    let Some(socket) = known.or_else(|| unsafe { arrived_of(sk, true) }) else {
         count(Counter::NoStorage);
         return First::Verdict(PASS);
     };
@@ -144,13 +158,13 @@ fn starts_like_a_request(ctx: &SkBuffContext, segment: Segment) -> bool {
 /// State of one search; handed to [`step`] by `bpf_loop`.
 struct Search {
     skb: *mut c_void,
-    socket: *mut SocketContext,
+    socket: *mut Arrived,
     scratch: *mut Scratch,
     segment: Segment,
 }
 
 #[inline(always)]
-fn search(ctx: &SkBuffContext, socket: &mut SocketContext, segment: Segment, skip: u32) {
+fn search(ctx: &SkBuffContext, socket: &mut Arrived, segment: Segment, skip: u32) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
         return;
     };
@@ -174,7 +188,7 @@ fn search(ctx: &SkBuffContext, socket: &mut SocketContext, segment: Segment, ski
 
 impl Search {
     #[inline(always)]
-    fn socket(&mut self) -> &mut SocketContext {
+    fn socket(&mut self) -> &mut Arrived {
         // SAFETY: storage found by `inspect`, alive for the program's run.
         unsafe { &mut *self.socket }
     }
@@ -309,22 +323,14 @@ impl Search {
         socket.in_line = 0;
         let Some(sequence) = sequence else { return };
         socket.tagged = 1;
-        if socket.head.wrapping_sub(socket.tail) >= QUEUE as u32 {
-            socket.overflowed = 1;
-            count(Counter::QueueFull);
-            return;
-        }
-        let arrival = Arrival {
-            sequence,
-            end_seq,
-            pad: 0,
-        };
-        let newest = Newest::of(&arrival, socket.head);
-        socket.queue[socket.head as usize % QUEUE] = arrival;
+        let arrival = Arrival::new(socket.head, sequence, end_seq);
+        let place = &raw mut socket.queue[socket.head as usize % QUEUE];
         // SAFETY: words of a map value, written once each: their reader may be on another CPU.
         unsafe {
-            (&raw mut socket.newest.request).write_volatile(newest.request);
-            (&raw mut socket.newest.end).write_volatile(newest.end);
+            for to in [place, &raw mut socket.newest] {
+                (&raw mut (*to).request).write_volatile(arrival.request);
+                (&raw mut (*to).end).write_volatile(arrival.end);
+            }
             (&raw mut socket.head).write_volatile(socket.head.wrapping_add(1));
         }
     }

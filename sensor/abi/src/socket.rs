@@ -8,99 +8,100 @@ pub const CARRY: usize = 48;
 
 /// Value of the `SOCKETS` socket storage.
 ///
-/// Ingress writes everything but `tail` and `current`, which the reader of the socket writes, and
-/// `sent` and `sent_any`, which egress writes.
-///
-/// What a request needs that comes in one segment, is read and is answered lies in the first 56
-/// bytes: the kernel keeps them in one cache line with its own head of the storage, and that line
-/// is written on one CPU and read on another.
+/// Two CPUs work on it: what has arrived is written where the packet comes in, what was read where
+/// the backend runs. Neither writes to a cache line of the other's, so a request moves one line, once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SocketContext {
-    /// The request being worked on: the last one read. 0: none yet.
-    pub current: u64,
+    /// Written by ingress alone.
+    pub arrived: Arrived,
+    /// Written by the reader of the socket and by egress alone.
+    pub read: Read,
+}
+
+/// What has arrived at a socket.
+///
+/// What a request needs that comes in one segment lies in the first 56 bytes: the kernel keeps them
+/// in one cache line with its own head of the storage.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
     /// The request that arrived last.
-    pub newest: Newest,
+    pub newest: Arrival,
     /// Sequence number (TCP) that the next unseen byte has.
     pub next_seq: u32,
     /// The service, by entry port.
     pub service: u32,
-    /// Requests queued so far (wrapping).
+    /// Requests that have arrived so far (wrapping).
     pub head: u32,
-    /// Requests read so far (wrapping).
-    pub tail: u32,
     /// Bytes in `carry`.
     pub carried: u32,
     /// 1 once a token was accepted: every byte is searched from then on.
     pub tagged: u8,
     /// 1 while an untagged connection's request line is being searched.
     pub in_line: u8,
-    /// 1: a request could not be queued.
-    pub overflowed: u8,
-    /// 1 once payload has been sent.
-    pub sent_any: u8,
-    /// Sequence number (TCP) behind the payload sent so far.
-    pub sent: u32,
     /// Zero.
-    pub pad: u32,
-    /// Requests that have arrived.
+    pub pad: [u8; 22],
+    /// The last requests to arrive: the n-th at index n % [`QUEUE`].
     pub queue: [Arrival; QUEUE],
     /// The start of a token line that the last segment ended with.
     pub carry: [u8; CARRY],
+    /// Zero.
+    pub end: [u64; 2],
 }
 
-/// A request that has arrived and may not have been read.
+/// What was read from a socket, and sent to it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// The request.
-    pub sequence: u64,
-    /// TCP sequence number behind the token.
-    pub end_seq: u32,
+pub struct Read {
+    /// The request being worked on: the last one read. 0: none yet.
+    pub current: u64,
+    /// Requests read so far (wrapping).
+    pub tail: u32,
+    /// Sequence number (TCP) behind the payload sent so far.
+    pub sent: u32,
+    /// 1 once payload has been sent.
+    pub sent_any: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 7],
 }
 
-/// The arrival at the queue's end, in two words that are each written and read at once: a reader
-/// that finds its own arrival's number in both has not read parts of two.
+/// A request that has arrived, in two words that are each written and read at once: who finds its
+/// number in both has neither read parts of two nor one that came later.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Newest {
+pub struct Arrival {
     /// The arrival's number modulo 65,536 above the 48 bits of the request's sequence.
     pub request: u64,
-    /// The arrival's number above [`Arrival::end_seq`].
+    /// The arrival's number above the TCP sequence number behind the token.
     pub end: u64,
 }
 
-impl Newest {
-    /// `arrival`, the `nth` on its socket.
+impl Arrival {
+    /// The `nth` request on its socket (wrapping), whose token ends before `end_seq`.
     #[inline(always)]
-    pub fn of(arrival: &Arrival, nth: u32) -> Self {
+    pub fn new(nth: u32, sequence: u64, end_seq: u32) -> Self {
         Self {
-            request: u64::from(nth) << 48 | arrival.sequence,
-            end: u64::from(nth) << 32 | u64::from(arrival.end_seq),
+            request: u64::from(nth) << 48 | sequence,
+            end: u64::from(nth) << 32 | u64::from(end_seq),
         }
     }
 
-    /// The `nth` arrival, if this is it.
+    /// Sequence and `end_seq` of the `nth` request, if this is it.
     ///
     /// ```
-    /// # use clew_sensor_abi::socket::{Arrival, Newest};
-    /// let fifth = Newest::of(&Arrival { sequence: 77, end_seq: 900, pad: 0 }, 5);
-    /// assert_eq!(fifth.arrival(5).map(|it| (it.sequence, it.end_seq)), Some((77, 900)));
-    /// assert!(fifth.arrival(4).is_none());
-    /// let torn = Newest { end: Newest::of(&Arrival { sequence: 78, end_seq: 901, pad: 0 }, 6).end, ..fifth };
-    /// assert!(torn.arrival(5).is_none() && torn.arrival(6).is_none());
+    /// # use clew_sensor_abi::socket::Arrival;
+    /// let fifth = Arrival::new(5, 77, 900);
+    /// assert_eq!(fifth.of(5), Some((77, 900)));
+    /// assert_eq!(fifth.of(4), None);
+    /// let torn = Arrival { end: Arrival::new(6, 78, 901).end, ..fifth };
+    /// assert!(torn.of(5).is_none() && torn.of(6).is_none());
     /// ```
     #[inline(always)]
-    pub fn arrival(self, nth: u32) -> Option<Arrival> {
+    pub fn of(self, nth: u32) -> Option<(u64, u32)> {
         let sequence = self.request & 0xffff_ffff_ffff;
         let whole = (self.request >> 48) as u16 == nth as u16 && (self.end >> 32) as u32 == nth;
-        (whole && sequence != 0).then_some(Arrival {
-            sequence,
-            end_seq: self.end as u32,
-            pad: 0,
-        })
+        (whole && sequence != 0).then_some((sequence, self.end as u32))
     }
 }
 
@@ -135,7 +136,9 @@ pub struct Early {
 /// Capacity of `EARLY`.
 pub const EARLY: u32 = 16_384;
 
-const _: () = assert!(size_of::<SocketContext>() == 232);
-const _: () = assert!(core::mem::offset_of!(SocketContext, queue) == 56);
+const _: () = assert!(core::mem::offset_of!(Arrived, queue) == 56);
+// With the 8 bytes of the kernel's head before it, a line's start.
+const _: () = assert!((core::mem::offset_of!(SocketContext, read) + 8).is_multiple_of(64));
+const _: () = assert!(size_of::<SocketContext>() == 272);
 const _: () = assert!(size_of::<Flow>() == 48);
-const _: () = assert!(size_of::<Early>() == 240);
+const _: () = assert!(size_of::<Early>() == 280);
