@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::load::Shot;
 use crate::pairs::{Comparison, compare, median, rounded};
 use crate::side::{Cgroup, FILE, Side};
-use crate::tagged::{CONNECTIONS, Mint, TaggedShot, fire};
+use crate::tagged::{CONNECTIONS, Mint, TaggedShot, fire, stay_off_the_backend};
 
 const PROXY: ProxyId = ProxyId(9);
 /// System calls a timed loop makes.
@@ -119,7 +119,10 @@ impl<'a> Bench<'a> {
         };
         let (minted, done) = (&*self.minted, AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let tender = scope.spawn(|| tend(sensor, minted, &done));
+            let tender = scope.spawn(|| {
+                stay_off_the_backend()?;
+                tend(sensor, minted, &done)
+            });
             let shot = fire(self.backend, span, &mut mint, target);
             done.store(true, Ordering::Release);
             tender
@@ -136,7 +139,14 @@ impl<'a> Bench<'a> {
     /// sides of a pair, or spoils few of them.
     pub(crate) fn backend_cost(&self, pairs: u32) -> Result<Vec<Comparison>> {
         let (pairs, span) = (pairs * SHORTER, self.span / SHORTER);
-        let mut all = Vec::new();
+        let bare = || Ok(self.shot(span, None, FILE)?.shot);
+        let mut all = vec![compare(
+            "backend without / without (control)",
+            None,
+            pairs,
+            bare,
+            bare,
+        )?];
         for (name, of_core, goal, target) in [
             (
                 "backend with sensor / without",
@@ -159,7 +169,7 @@ impl<'a> Bench<'a> {
             };
             all.push(compare(name, goal, pairs, with, without)?);
             all.push(Comparison::of(of_core, None, shots.core_ratios()));
-            println!("backend busy in those shots: {}", shots.busy());
+            eprintln!("backend busy in those shots: {}", shots.busy());
         }
         let nothing = || {
             let _null = Null::attach(Some(self.cgroup.path()))?;

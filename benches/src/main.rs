@@ -135,10 +135,20 @@ fn proxies(cli: &Cli, work: &Path, span: Duration) -> Result<Vec<Comparison>> {
     Ok(all)
 }
 
+/// Each comparison stands beside the control before it: the same two sides, against themselves.
 fn write(all: &[Comparison], kernel: &Value) -> Result<()> {
-    let control = all.first().map_or(f64::NAN, |it| it.ratio);
+    let mut control = f64::NAN;
+    let pairs: Vec<Value> = all
+        .iter()
+        .map(|it| {
+            if it.name.ends_with("(control)") {
+                control = it.ratio;
+            }
+            it.json(control)
+        })
+        .collect();
     let figures = json!({
-        "pairs": all.iter().map(|it| it.json(control)).collect::<Vec<_>>(),
+        "pairs": pairs,
         "kernel_time_per_request": kernel,
     });
     std::fs::create_dir_all("target/figures")?;

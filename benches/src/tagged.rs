@@ -1,5 +1,6 @@
 //! Load whose every request carries a token of its own: one thread, lighter than any server, so
-//! that the backend is what saturates.
+//! that the backend is what saturates. It does not sleep: to wake it would be the backend's work, more
+//! of it the more often it has nothing to do.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -70,12 +71,18 @@ pub(crate) fn fire(
         latencies: Vec::with_capacity(1 << 20),
     };
     let everywhere = sched_getaffinity(None)?;
-    let mut core = CpuSet::new();
-    core.set(0);
-    sched_setaffinity(None, &core)?;
+    stay_off_the_backend()?;
     let done = load.run(backend, span);
     sched_setaffinity(None, &everywhere)?;
     done
+}
+
+/// Confines this thread to the core that the load comes from. All that stands for the proxy's process
+/// is there.
+pub(crate) fn stay_off_the_backend() -> Result<()> {
+    let mut core = CpuSet::new();
+    core.set(0);
+    Ok(sched_setaffinity(None, &core)?)
 }
 
 struct Load<'a> {
@@ -107,24 +114,21 @@ impl Load<'_> {
         self.send(&mut connections[0].stream)?;
         let (start, busy) = (Instant::now(), backend.busy()?);
         let mut events = Vec::with_capacity(CONNECTIONS);
-        let patience = rustix::time::Timespec {
-            tv_sec: 5,
-            tv_nsec: 0,
-        };
+        let at_once = rustix::time::Timespec::default();
         while start.elapsed() < span {
             events.clear();
             epoll::wait(
                 &poll,
                 rustix::buffer::spare_capacity(&mut events),
-                Some(&patience),
+                Some(&at_once),
             )?;
-            ensure!(!events.is_empty(), "the backend has stopped answering");
             for event in &events {
                 let connection = &mut connections[event.data.u64() as usize];
                 self.go_on(connection, length)?;
             }
         }
         let (span, busy) = (start.elapsed(), backend.busy()? - busy);
+        ensure!(!self.latencies.is_empty(), "the backend does not answer");
         Ok(TaggedShot {
             shot: self.shot(span),
             busy: busy.as_secs_f64() / span.as_secs_f64(),
