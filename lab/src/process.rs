@@ -2,10 +2,15 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// A child, killed and reaped on drop.
+/// How long a child may take to stop before it is killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A child, asked to stop and reaped on drop. A clew that is killed instead leaves its programs in
+/// the kernel.
 pub(crate) struct Process {
     child: Child,
 }
@@ -33,14 +38,29 @@ impl Process {
 
     /// Asks it to stop, and waits.
     pub(crate) fn stop(mut self) -> Result<bool> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        self.terminate()?;
         Ok(self.child.wait()?.success())
+    }
+
+    fn terminate(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(
+            pid,
+            rustix::process::Signal::TERM,
+        )?)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut asked = false;
+        while self.is_running() && Instant::now() < deadline {
+            if !asked {
+                asked = self.terminate().is_ok();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -12,7 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const CLEW: &str = env!("CARGO_BIN_EXE_clew");
 
-/// Killed and reaped on drop.
+/// Asked to stop and reaped on drop. A clew that is killed instead leaves its programs in the kernel, and
+/// the next one would have to remove them.
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
@@ -23,6 +24,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut asked = false;
+        while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
+            if !asked {
+                asked = self.signal(Signal::TERM).is_ok();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
