@@ -74,6 +74,7 @@ pub(crate) fn tree(incident: &Incident, style: Style) -> String {
         None => {
             for candidate in &incident.candidates {
                 let _ = writeln!(out, "? {} {}", candidate.source_ip, request_line(candidate));
+                findings(&mut out, candidate);
             }
             1
         }
@@ -94,6 +95,22 @@ pub(crate) fn tree(incident: &Incident, style: Style) -> String {
 fn client(out: &mut String, request: &IncidentRequest) {
     let _ = writeln!(out, "client {}:{}", request.source_ip, request.source_port);
     let _ = writeln!(out, "└─ {}  [{}]", request_line(request), request.id);
+    findings(out, request);
+}
+
+/// What the rules had said of the request, if anything.
+fn findings(out: &mut String, request: &IncidentRequest) {
+    let edge = &request.edge;
+    if edge.rules.is_empty() {
+        return;
+    }
+    let rules: Vec<_> = edge.rules.iter().map(u64::to_string).collect();
+    let _ = writeln!(
+        out,
+        "   rules had matched: {} (score {})",
+        rules.join(", "),
+        edge.score
+    );
 }
 
 fn request_line(request: &IncidentRequest) -> String {

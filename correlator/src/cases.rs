@@ -206,6 +206,7 @@ fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
         upstream: started.upstream,
         status: outcome.and_then(|ended| ended.status),
         relayed_body_bytes: outcome.map(|ended| ended.relayed_body_bytes),
+        edge: started.edge.clone(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Who did it, and what that rests on.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use clew_protocol::kernel::{Lineage, Strength};
@@ -125,6 +126,9 @@ impl Knowledge<'_> {
                 None => (Proof::Candidates, None, None),
             },
         };
+        if proof == Proof::Candidates {
+            self.suspicious_first(&mut candidates);
+        }
         candidates.truncate(NAMED);
         Attribution {
             proof,
@@ -145,6 +149,12 @@ impl Knowledge<'_> {
             && process.is_some_and(|it| {
                 it.thread_has_other(lineage.tid, lineage.sequence, at, self.requests)
             })
+    }
+
+    /// Puts those first that the rules of the edge scored highest; the rest keeps its order.
+    fn suspicious_first(&self, candidates: &mut [Sequence]) {
+        let score = |it: &Sequence| self.requests.told(*it).map_or(0, |told| told.edge.score);
+        candidates.sort_by_cached_key(|it| Reverse(score(it)));
     }
 
     /// The thread's own mark first, then what the process read last, then the rest.

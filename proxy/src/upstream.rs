@@ -38,6 +38,7 @@ impl Gateway {
             .and_then(|address| address.as_inet())?;
         let inputs = Inputs::of_head(request);
         ctx.body_inputs = Some(BodyInputs::new(request, inputs.len()));
+        let edge = ctx.rules.as_ref().map(|rules| rules.findings());
         let flight = self.flights.begin(Some(upstream), phase(session).cloned());
         let started = RequestStarted {
             sequence: flight.sequence,
@@ -50,6 +51,7 @@ impl Gateway {
             service: service.config.name.as_str().into(),
             upstream: upstream.peer,
             inputs: inputs.into_bytes(),
+            edge: edge.unwrap_or_default(),
         };
         let token = Token::mint(&tagging.key, tagging.proxy, flight.sequence);
         self.record(tagging, ProxyRecord::Started(Box::new(started)));

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Ancestor, Decision, Strength, Transport};
+use crate::request::EdgeFindings;
 use crate::verdict::Proof;
 use crate::{IncidentId, RequestId, Sequence};
 
@@ -77,6 +78,9 @@ pub struct IncidentRequest {
     pub status: Option<u16>,
     /// Response body bytes of the backend that the client was sent.
     pub relayed_body_bytes: Option<u64>,
+    /// What the rules had said of it before it went upstream.
+    #[serde(default)]
+    pub edge: EdgeFindings,
 }
 
 /// One thing the lineage did.

@@ -12,6 +12,9 @@ use crate::{Moment, RequestId, Sequence};
 /// start of any form or JSON body, and bounds what a flood of requests can make us remember.
 pub const INPUT_LIMIT_BYTES: usize = 16 * 1024;
 
+/// Most rules that [`EdgeFindings`] names.
+pub const EDGE_RULES: usize = 32;
+
 /// One message from the proxy, in the order things happened to one request.
 #[derive(Debug)]
 pub enum ProxyRecord {
@@ -72,6 +75,18 @@ pub struct RequestStarted {
     /// the target raw and percent-decoded, and each header value raw and percent-decoded where
     /// that differs. At most [`INPUT_LIMIT_BYTES`].
     pub inputs: Box<[u8]>,
+    /// What the rules have said of it so far.
+    pub edge: EdgeFindings,
+}
+
+/// What the rules of the edge had to say of a request when it went upstream. It is suspicion and no
+/// proof: nobody is banned for it, but where several requests could have been it, it says which is likelier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeFindings {
+    /// Inbound anomaly score, as the Core Rule Set counts it; 0 without such rules.
+    pub score: i64,
+    /// Ids of the rules that matched and say so (`log`), in order; at most [`EDGE_RULES`].
+    pub rules: Box<[u64]>,
 }
 
 /// The sender of a request, as far as a ban is concerned.

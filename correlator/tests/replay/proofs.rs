@@ -62,6 +62,28 @@ fn the_same_payload_twice_is_a_doubt() {
     assert_eq!(reports[0].candidates.len(), 2);
 }
 
+/// What the rules thought of a request is no proof, and nobody is banned for it; it says whom to look at.
+#[test]
+fn among_candidates_the_one_that_rules_scored_comes_first() {
+    let mut scene = Scene::new();
+    scene.start(1, "/run?cmd=touch /tmp/same-marker\n");
+    scene.start_scored(2, "/run?cmd=touch /tmp/same-marker\n", 5);
+    scene.start_scored(3, "/run?cmd=touch /tmp/same-marker\n", 15);
+    for sequence in [1, 2, 3] {
+        scene.read(sequence, sequence as u32);
+    }
+    scene.exec(1, 1, "touch /tmp/same-marker");
+    assert!(scene.condemned().is_empty() && scene.banned().is_empty());
+    let reports = scene.reports();
+    assert_eq!(reports[0].proof, Proof::Candidates);
+    let named: Vec<_> = reports[0]
+        .candidates
+        .iter()
+        .map(|it| (it.sequence.0, it.edge.score))
+        .collect();
+    assert_eq!(named, [(3, 15), (2, 5), (1, 0)]);
+}
+
 /// Two attackers with payloads alike but for the end: the whole of one is in the event.
 #[test]
 fn the_longer_match_explains_the_shorter() {

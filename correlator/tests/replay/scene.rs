@@ -9,7 +9,9 @@ use clew_protocol::kernel::{
     Bound, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey, Strength,
     Transport,
 };
-use clew_protocol::request::{Client, InFlight, ProxyRecord, RequestEnded, RequestStarted};
+use clew_protocol::request::{
+    Client, EdgeFindings, InFlight, ProxyRecord, RequestEnded, RequestStarted,
+};
 use clew_protocol::verdict::Action;
 use clew_protocol::{IncidentId, Moment, RequestId, Sequence};
 use uuid::Uuid;
@@ -64,6 +66,25 @@ impl Scene {
         inputs: &str,
         adjust: impl FnOnce(&mut Client),
     ) {
+        self.start_judged(sequence, inputs, adjust, EdgeFindings::default());
+    }
+
+    /// A request that the rules had something to say of.
+    pub(crate) fn start_scored(&mut self, sequence: u64, inputs: &str, score: i64) {
+        let edge = EdgeFindings {
+            score,
+            rules: [932_100].into(),
+        };
+        self.start_judged(sequence, inputs, |_| {}, edge);
+    }
+
+    fn start_judged(
+        &mut self,
+        sequence: u64,
+        inputs: &str,
+        adjust: impl FnOnce(&mut Client),
+        edge: EdgeFindings,
+    ) {
         let at = self.pass();
         let mut client = Client {
             address: address(sequence),
@@ -84,6 +105,7 @@ impl Scene {
                 service: "test".into(),
                 upstream: SocketAddr::from(([127, 0, 0, 1], 80)),
                 inputs: inputs.as_bytes().into(),
+                edge,
             },
         ))));
     }

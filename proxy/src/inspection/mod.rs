@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use clew_protocol::request::{EDGE_RULES, EdgeFindings};
 use clew_rules::engine::{
     Connection, Disruption, Intervention, Now, RuleSet, Transaction, Verdict,
 };
@@ -183,6 +184,25 @@ impl Inspection {
     /// The answer that replaces the response, once rules have refused.
     pub(crate) fn denial(&self) -> Option<&Answer> {
         self.denial.as_ref()
+    }
+
+    /// What the correlator is told of the matches so far.
+    pub(crate) fn findings(&self) -> EdgeFindings {
+        let Some(transaction) = &self.transaction else {
+            return EdgeFindings::default();
+        };
+        let matches = transaction.matches();
+        let rules: Box<[u64]> = matches
+            .filter_map(|matched| matched.rule.map(|rule| rule.id))
+            .take(EDGE_RULES)
+            .collect();
+        // What raises the score says so; the look-up is for the few requests that have one.
+        let score = if rules.is_empty() {
+            0
+        } else {
+            transaction.scores().0
+        };
+        EdgeFindings { score, rules }
     }
 
     /// Writes down what has matched since the last time.

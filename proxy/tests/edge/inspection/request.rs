@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use clew_protocol::request::EdgeFindings;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -454,5 +455,28 @@ fn an_upgrade_hides_no_body() -> Result<()> {
     let fields = format!("{FORM}Connection: upgrade\r\nUpgrade: websocket\r\n");
     ensure!(post(&mut stage.client()?, &fields, b"a=attack")?.status == 403);
     ensure!(stage.try_upstream_head().is_none());
+    Ok(())
+}
+
+/// What passes with a suspicion: the correlator hears of it before the backend reads a byte.
+#[test]
+fn findings_ride_on_the_record_of_the_request() -> Result<()> {
+    let rules = r#"
+SecRuleEngine On
+SecRequestBodyAccess On
+SecRule ARGS "@contains odd" "id:11,phase:1,pass,log,setvar:'tx.anomaly_score=+3'"
+SecRule ARGS "@contains odd" "id:12,phase:2,pass,nolog,setvar:'tx.anomaly_score=+4'"
+SecRule ARGS "@contains odder" "id:13,phase:2,pass,log"
+"#;
+    let stage = judged(ok, rules, |_| {})?;
+    let mut client = stage.client()?;
+    ensure!(client.get("/?a=plain")?.status == 200);
+    ensure!(stage.started()?.edge == EdgeFindings::default());
+    ensure!(client.get("/?a=odd")?.status == 200);
+    let edge = stage.started()?.edge;
+    ensure!(edge.score == 7 && *edge.rules == [11], "{edge:?}");
+    ensure!(post(&mut client, FORM, b"a=odder")?.status == 200);
+    let edge = stage.started()?.edge;
+    ensure!(edge.score == 4 && *edge.rules == [13], "{edge:?}");
     Ok(())
 }
