@@ -17,6 +17,10 @@ pub(crate) const TESTS: &[Test] = &[
         "faults::killed_in_mid_flight_the_kernel_goes_on",
         killed_in_mid_flight_the_kernel_goes_on,
     ),
+    (
+        "faults::the_next_run_removes_what_a_killed_one_left",
+        the_next_run_removes_what_a_killed_one_left,
+    ),
     ("faults::the_doctor_speaks_json", the_doctor_speaks_json),
     (
         "faults::bad_configurations_are_refused",
@@ -77,6 +81,21 @@ fn killed_in_mid_flight_the_kernel_goes_on() -> Result<()> {
     ensure!(pins_of(pid)? == 0);
     let (_, body) = crate::stage::get(stage.upstream, "/run/true")?;
     ensure!(body == "status 0", "{body}");
+    Ok(())
+}
+
+fn the_next_run_removes_what_a_killed_one_left() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let killed = stage.clew.0.id();
+    stage.clew.signal(Signal::KILL)?;
+    stage.clew.0.wait()?;
+    ensure!(pins_of(killed)? == 1, "the pins went with the process");
+    let (clew, port) = crate::stage::start(stage.directory.path(), stage.upstream, &[])?;
+    (stage.clew, stage.port) = (clew, port);
+    ensure!(pins_of(killed)? == 0, "{}", stage.log()?);
+    ensure!(pins_of(stage.clew.0.id())? == 1);
+    let (status, _) = stage.get("/run/true")?;
+    ensure!(status == 403, "{status}");
     Ok(())
 }
 

@@ -63,9 +63,20 @@ fn an_attack_is_stopped_told_and_banned() -> Result<()> {
     );
     let bans = String::from_utf8(stage.ask(&["bans", "list"])?.stdout)?;
     ensure!(bans.starts_with("127.0.0.1 "), "{bans}");
-    // The token never shows: not in what is logged, not in what is kept.
+    // The token never shows: not in what is logged, not in what is kept, not in what is said.
+    let (_, tokens) = crate::stage::get(stage.upstream, "/tokens")?;
+    ensure!(tokens.split(' ').count() == 2, "{tokens}");
     let kept = std::fs::read_to_string(stage.directory.path().join("state/incidents.jsonl"))?;
-    ensure!(!kept.contains("x-clew-token") && !stage.log()?.contains("x-clew-token"));
+    let shown = stage.ask(&["incidents", "list", "--json"])?.stdout;
+    let texts = [kept, stage.log()?, String::from_utf8(shown)?, listed, bans];
+    for secret in tokens.split(' ').chain(["x-clew-token"]) {
+        ensure!(secret.len() >= 12, "{secret}");
+        ensure!(
+            !texts
+                .iter()
+                .any(|text| text.to_lowercase().contains(secret))
+        );
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ TCP_DEFER_ACCEPT. Prints its port, then serves until killed.
   GET /open/KIND/ADDRESS/PORT
                         opens a flow to there: KIND is tcp, mptcp, fastopen or udp (not connected);
                         answers "opened" or the error
+  GET /tokens           answers with the digits of all tokens it has been sent
   GET anything          answers "ok"
 """
 import os
@@ -66,9 +67,21 @@ def open_flow(argument):
     except OSError as error:
         return f"error {error.errno}"
 
+seen_tokens = []
+
+def note_token(head):
+    for line in head.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(": ")
+        if name.lower() == "x-clew-token":
+            seen_tokens.append(value)
+
+def tokens(_):
+    return " ".join(seen_tokens)
+
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
-    verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow}
+    verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow,
+             "tokens": tokens}
     return verbs.get(verb, lambda _: "ok")(argument)
 
 def serve(connection, size):
@@ -80,6 +93,7 @@ def serve(connection, size):
                 return
             data += more
         head, _, data = data.partition(b"\r\n\r\n")
+        note_token(head)
         body = answer(head.split(b" ")[1].decode()).encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
