@@ -65,8 +65,10 @@ fuzz_target!(|data: &[u8]| {
     );
     request.extend_from_slice(body);
     let [filtered, plain] = rules();
-    assert_eq!(
-        Run::of_bytes(filtered, &request).matched,
-        Run::of_bytes(plain, &request).matched
+    let (have, want) = (
+        Run::of_bytes(filtered, &request),
+        Run::of_bytes(plain, &request),
     );
+    assert_eq!(have.matched, want.matched);
+    assert_eq!(have.tx, want.tx);
 });

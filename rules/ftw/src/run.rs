@@ -1,5 +1,6 @@
 //! Runs tests against a rule set.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct Run {
     pub body: Vec<u8>,
     /// Numbers of all rules that matched, those without a line among them.
     pub matched: Vec<u32>,
+    /// What is in `TX` at the end, by name.
+    pub tx: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Run {
@@ -78,6 +81,10 @@ impl Run {
                 .collect(),
             body: answer.body,
             matched: transaction.matched_rules().to_vec(),
+            tx: transaction
+                .tx_values()
+                .map(|(name, value)| (name.to_vec(), value.into_owned()))
+                .collect(),
         }
     }
 

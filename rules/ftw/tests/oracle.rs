@@ -1,5 +1,5 @@
 //! The filtered evaluation against the plain one: the same rules match, in the same order, with the
-//! same log, over every request of the suite of CRS, whole and damaged.
+//! same log and the same `TX`, over every request of the suite of CRS, whole and damaged.
 //!
 //! Needs Debian's `modsecurity-crs` and the suite in `../shared/corpora`; without them it is skipped, and says so.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
@@ -95,6 +95,7 @@ fn compare(plain: &Arc<RuleSet>, filtered: &mut Transaction, request: &[u8], tit
         );
         assert_eq!(want.log, have.log, "{title}");
         assert_eq!(want.status, have.status, "{title}");
+        assert_eq!(want.tx, have.tx, "{title}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which values a target means.
 
+use std::borrow::Cow;
+
 use super::super::collections::Collection;
 use super::super::number::integer;
 use super::super::ruleset::{Key, RuleSet, Target};
@@ -422,6 +424,21 @@ impl State {
     pub(super) fn tx_number(&self, rules: &RuleSet, name: &str) -> i64 {
         let slot = rules.tx.known(name.as_bytes());
         slot.map_or(0, |slot| self.tx.get(slot).number(&self.values))
+    }
+
+    /// All variables of `TX` that are set, for callers outside.
+    pub(super) fn tx_values<'t>(
+        &'t self,
+        rules: &'t RuleSet,
+    ) -> impl Iterator<Item = (&'t [u8], Cow<'t, [u8]>)> {
+        self.tx.set_values().map(|(slot, value)| {
+            let value: Cow<'_, [u8]> = match value {
+                TxValue::Unset => Cow::default(),
+                TxValue::Number(number) => number.to_string().into_bytes().into(),
+                TxValue::Text(id) => self.values.get(id).into(),
+            };
+            (self.tx.name(slot, &rules.tx), value)
+        })
     }
 
     /// The first value of a member, for macros.

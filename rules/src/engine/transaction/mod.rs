@@ -14,6 +14,7 @@ mod run;
 mod state;
 mod work;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,6 +215,11 @@ impl Transaction {
     /// A variable of `TX`, as a number.
     pub fn tx(&self, name: &str) -> i64 {
         self.state.tx_number(&self.rules, name)
+    }
+
+    /// All variables of `TX` that are set, each with its value, in no order that means anything.
+    pub fn tx_values(&self) -> impl Iterator<Item = (&[u8], Cow<'_, [u8]>)> {
+        self.state.tx_values(&self.rules)
     }
 
     /// CRS's anomaly scores of request and response: those of version 4, or of version 3.
