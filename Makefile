@@ -8,7 +8,7 @@ help:
 	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
-	@echo "make test    setup, lint, every test, and five seconds of each fuzz target"
+	@echo "make test    setup, lint, every test, and a smoke run of each fuzz target"
 
 setup:
 	scripts/setup
@@ -43,4 +43,4 @@ lint:
 test: setup
 	scripts/lint
 	cargo test --workspace --locked
-	scripts/fuzz 5
+	scripts/fuzz smoke
