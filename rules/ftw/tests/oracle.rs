@@ -143,3 +143,27 @@ fn the_filter_changes_nothing_at_level_1() {
         1,
     );
 }
+
+/// What fuzzing has found.
+#[test]
+fn the_filter_misses_nothing_again() {
+    if suites().is_none() {
+        return;
+    }
+    let plain = rules(BEFORE, false);
+    let connection = Connection {
+        client: (Ipv4Addr::LOCALHOST.into(), 1),
+        server: (Ipv4Addr::LOCALHOST.into(), 80),
+    };
+    let mut filtered = rules(BEFORE, true).transaction(connection, Now::default(), b"");
+    for body in [&b"\x0099\n\r;IF;"[..], b"1 ; int ;"] {
+        let mut request = format!(
+            "POST /? HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        compare(&plain, &mut filtered, &request, "found by fuzzing");
+    }
+}

@@ -15,8 +15,8 @@ use libinjectionrs::sqli::sqli_data::SQL_KEYWORDS;
 ///
 /// Where a value has no byte from which another token could come (quotes, brackets, `#`, `$`, `@`,
 /// backslashes, backticks; `--`, `/*`, `&&`, `||`), and no word that is a telling keyword or a part of one, it
-/// cannot match. Names of functions and of types and operators that are words tell nothing: without
-/// brackets they are barewords and operators.
+/// cannot match. Names of functions and operators that are words tell nothing: without brackets they are
+/// barewords and operators. But a function that begins with `IF` is a statement behind a semicolon.
 pub(super) fn may_match(value: &[u8]) -> bool {
     if begins_as_prose(value) && memchr::memchr2(b'\'', b'"', value).is_none() {
         return false;
@@ -149,7 +149,7 @@ struct Keywords {
     all: Words,
     /// The first two words of those that have several.
     pairs: Words,
-    /// All words of them, without functions, types, operators, barewords and numbers.
+    /// All words of them, without functions (but those in `IF`), operators, barewords and numbers.
     telling: Words,
     /// By first letter, a bit for each length that a keyword has: most words end here.
     lengths: [u32; 256],
@@ -191,9 +191,10 @@ static KEYWORDS: LazyLock<Keywords> = LazyLock::new(|| {
     let all: Words = listed(b"F")
         .map(|keyword| keyword.word.as_bytes())
         .collect();
-    let telling: Words = listed(b"Ffnot1")
+    let telling: Words = listed(b"Ffno1")
         .flat_map(|keyword| parts(keyword.word))
         .filter(|word| !word.is_empty())
+        .chain(all.iter().copied().filter(|word| word.starts_with(b"IF")))
         .collect();
     let pairs = all.iter().filter_map(|word| {
         let first = word.iter().position(|byte| *byte == b' ')?;
@@ -254,6 +255,48 @@ mod tests {
                 .iter()
                 .all(|keyword| keyword.word.len() < KEYWORD_BYTES)
         );
+    }
+
+    /// Every row of up to five of what each kind of token may look like, and each word that is passed over
+    /// in every place of the shorter rows.
+    #[test]
+    fn no_row_of_plain_tokens_matches() {
+        const PLAIN: [&str; 10] = ["a", "1", "=", "-", ".", ",", ":", ";", "?", "abs"];
+        let check = |value: &str| {
+            let passed_over = !may_match(value.as_bytes());
+            let detected =
+                passed_over && libinjectionrs::detect_sqli(value.as_bytes()).is_injection();
+            assert!(!detected, "{value}");
+        };
+        let words: Vec<&str> = SQL_KEYWORDS
+            .iter()
+            .filter(|keyword| b"fnot1".contains(&keyword.token_type))
+            .map(|keyword| keyword.word)
+            .collect();
+        let mut rows = vec![Vec::new()];
+        for length in 1..=TOKENS {
+            let longer = |row: &Vec<&'static str>| {
+                let row = row.clone();
+                PLAIN.map(move |token| [row.as_slice(), &[token]].concat())
+            };
+            rows = rows.iter().flat_map(longer).collect();
+            for row in &rows {
+                check(&row.join(" "));
+                // More of them would take minutes.
+                if length > 2 && !(length == 3 && row.iter().all(|it| ["a", "1", ";"].contains(it)))
+                {
+                    continue;
+                }
+                for (word, place) in words
+                    .iter()
+                    .flat_map(|word| (0..=length).map(move |place| (word, place)))
+                {
+                    let mut row = row.clone();
+                    row.insert(place, word);
+                    check(&row.join(" "));
+                }
+            }
+        }
     }
 
     /// With all of libinjection's words, in rows that look like prose and arithmetic.
