@@ -3,6 +3,7 @@
 //! A test's lines end where the line of a marker request begins, which is sent after it: a rule
 //! that logs the header `X-CRS-Test` has to be loaded (rules/ftw/crs/after.conf).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -60,6 +61,7 @@ impl Proxy {
             log,
             body: body(&answer).to_vec(),
             matched: Vec::new(),
+            tx: BTreeMap::new(),
         })
     }
 

@@ -36,7 +36,7 @@ pub struct Run {
     pub body: Vec<u8>,
     /// Numbers of all rules that matched, those without a line among them.
     pub matched: Vec<u32>,
-    /// What is in `TX` at the end, by name.
+    /// What is in `TX` at the end, by name; nothing where that cannot be seen.
     pub tx: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
