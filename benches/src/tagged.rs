@@ -128,7 +128,18 @@ impl Load<'_> {
             }
         }
         let (span, busy) = (start.elapsed(), backend.busy()? - busy);
-        ensure!(!self.latencies.is_empty(), "the backend does not answer");
+        // Every connection has a request open: one that is answered, or the backend has stopped.
+        let patience = rustix::time::Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        events.clear();
+        epoll::wait(
+            &poll,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&patience),
+        )?;
+        ensure!(!events.is_empty(), "the backend has stopped answering");
         Ok(TaggedShot {
             shot: self.shot(span),
             busy: busy.as_secs_f64() / span.as_secs_f64(),

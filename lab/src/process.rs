@@ -54,11 +54,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        let mut asked = false;
+        if self.is_running() {
+            let _ = self.terminate();
+        }
         while self.is_running() && Instant::now() < deadline {
-            if !asked {
-                asked = self.terminate().is_ok();
-            }
             std::thread::sleep(Duration::from_millis(5));
         }
         let _ = self.child.kill();

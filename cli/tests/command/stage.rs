@@ -25,11 +25,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        let mut asked = false;
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = self.signal(Signal::TERM);
+        }
         while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < deadline {
-            if !asked {
-                asked = self.signal(Signal::TERM).is_ok();
-            }
             std::thread::sleep(Duration::from_millis(5));
         }
         let _ = self.0.kill();

@@ -83,7 +83,7 @@ pub struct RequestStarted {
 /// proof: nobody is banned for it, but where several requests could have been it, it says which is likelier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeFindings {
-    /// Inbound anomaly score, as the Core Rule Set counts it; 0 without such rules.
+    /// Inbound anomaly score, as the Core Rule Set counts it; 0 where `rules` is empty.
     pub score: i64,
     /// Ids of the rules that matched and say so (`log`), in order; at most [`EDGE_RULES`].
     pub rules: Box<[u64]>,

@@ -96,7 +96,7 @@ pub enum Counter {
     Forged = 1,
     /// Tokens seen before, or too old to tell.
     Replayed = 2,
-    /// Requests that came while eight were unread on one connection.
+    /// Reads that found more than eight requests unread on their connection: the oldest are lost.
     QueueFull = 3,
     /// Segments with a gap before them on an inspected connection, dropped to be sent again.
     OutOfOrder = 4,
