@@ -1,0 +1,3 @@
+module clew/lab/vulnerable
+
+go 1.19
