@@ -1,5 +1,6 @@
 //! Incidents being put together: steps, measures, and when to report.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clew_protocol::incident::{
@@ -9,7 +10,7 @@ use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey};
 use clew_protocol::verdict::Proof;
 use clew_protocol::{IncidentId, Moment, Sequence};
 
-use crate::proof::{Attribution, Traces};
+use crate::proof::Attribution;
 use crate::requests::Requests;
 
 /// Most steps in one record.
@@ -41,30 +42,110 @@ impl Thread {
     }
 }
 
+/// What did a step, below the thread: where a thread's mark means little, steps of one program, or
+/// those of the programs it has started, are of one request nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// The process that the backend has forked, or the backend itself where it has become another
+    /// program.
+    Process(u32),
+    /// The backend itself has connected to this.
+    Within(SocketAddr),
+}
+
+impl Tree {
+    fn of_exec(exec: &Exec) -> Self {
+        let backend = exec.lineage.backend.tgid;
+        let process = &exec.process;
+        let above = process.ancestry.iter().map(|it| it.pid);
+        let line: Vec<u32> = std::iter::once(process.pid).chain(above).collect();
+        let below = line.iter().position(|pid| *pid == backend);
+        // One whose parent has gone has its ancestry cut short.
+        let at = below.and_then(|it| it.checked_sub(1)).unwrap_or(0);
+        Self::Process(line[at])
+    }
+
+    fn of_connect(connect: &Connect) -> Self {
+        if connect.pid == connect.lineage.backend.tgid {
+            Self::Within(connect.target)
+        } else {
+            Self::Process(connect.pid)
+        }
+    }
+}
+
+/// One thing that a lineage has done.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) lineage: Lineage,
+    pub(crate) tree: Tree,
+    pub(crate) at: Moment,
+    pub(crate) step: Step,
+    /// Its command line and path, for content proof.
+    pub(crate) text: Vec<u8>,
+}
+
+impl Event {
+    pub(crate) fn of_exec(exec: &Exec, redact: bool) -> Self {
+        let mut text = exec.process.arguments.join(&0);
+        text.push(0);
+        text.extend_from_slice(&exec.process.filename);
+        Self {
+            lineage: exec.lineage.clone(),
+            tree: Tree::of_exec(exec),
+            at: exec.at,
+            step: exec_step(exec, redact),
+            text,
+        }
+    }
+
+    pub(crate) fn of_connect(connect: &Connect) -> Self {
+        Self {
+            lineage: connect.lineage.clone(),
+            tree: Tree::of_connect(connect),
+            at: connect.at,
+            step: connect_step(connect),
+            text: Vec::new(),
+        }
+    }
+}
+
 /// What a lineage has done so far, incident or not.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
-    /// Steps with the time of each, in order.
-    pub(crate) steps: Vec<(Moment, Step)>,
-    pub(crate) steps_cut: u32,
-    pub(crate) traces: Traces,
+    /// Steps with the time and the tree of each, in order.
+    steps: Vec<(Moment, Tree, Step)>,
+    steps_cut: u32,
 }
 
 impl Trail {
-    pub(crate) fn add(&mut self, at: Moment, step: Step) {
-        match &step.what {
-            StepKind::Connect { target, .. } if self.traces.targets.len() < STEPS => {
-                self.traces.targets.push(target.to_string());
-            }
-            _ => {}
-        }
+    pub(crate) fn add(&mut self, at: Moment, tree: Tree, step: Step) {
         if self.steps.len() < STEPS {
             // One that waited for its attribution comes after steps that were later.
-            let place = self.steps.partition_point(|(before, _)| *before <= at);
-            self.steps.insert(place, (at, step));
+            let place = self.steps.partition_point(|(before, ..)| *before <= at);
+            self.steps.insert(place, (at, tree, step));
         } else {
             self.steps_cut = self.steps_cut.saturating_add(1);
         }
+    }
+
+    /// Forgets what other trees did.
+    pub(crate) fn keep(&mut self, tree: Tree) {
+        self.steps.retain(|(_, of, _)| *of == tree);
+        self.steps_cut = 0;
+    }
+
+    /// Where it has connected to, or tried to.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        let targets = self.steps.iter().filter_map(|(.., step)| target_of(step));
+        targets.collect()
+    }
+}
+
+pub(crate) fn target_of(step: &Step) -> Option<String> {
+    match &step.what {
+        StepKind::Connect { target, .. } => Some(target.to_string()),
+        StepKind::Exec(_) => None,
     }
 }
 
@@ -101,6 +182,19 @@ impl Case {
             revision: 0,
             due: Some(at.after(QUIET)),
         }
+    }
+
+    /// Adds a step; gives back whose it is.
+    pub(crate) fn add(&mut self, event: Event) -> Lineage {
+        self.stopped |= is_stop(event.step.decision);
+        self.trail.add(event.at, event.tree, event.step);
+        self.touch(event.at.after(QUIET));
+        event.lineage
+    }
+
+    /// Whether `tree` has a part in it.
+    pub(crate) fn has(&self, tree: Tree) -> bool {
+        self.trail.steps.iter().any(|(_, of, _)| *of == tree)
     }
 
     /// Something changed: another record is due, if there may be one.
@@ -141,7 +235,7 @@ impl Case {
                 .trail
                 .steps
                 .iter()
-                .map(|(at, step)| timed(*at, step, origin))
+                .map(|(at, _, step)| timed(*at, step, origin))
                 .collect(),
             steps_cut: self.trail.steps_cut,
             ban: self.ban.clone(),
@@ -211,7 +305,7 @@ fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
 }
 
 /// The step an exec event is.
-pub(crate) fn exec_step(exec: &Exec, redact: bool) -> Step {
+fn exec_step(exec: &Exec, redact: bool) -> Step {
     let process = &exec.process;
     let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
     Step {
@@ -241,7 +335,7 @@ pub(crate) fn exec_step(exec: &Exec, redact: bool) -> Step {
 }
 
 /// The step a connect event is.
-pub(crate) fn connect_step(connect: &Connect) -> Step {
+fn connect_step(connect: &Connect) -> Step {
     Step {
         at_ms: 0.0,
         decision: connect.decision,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use clew_protocol::incident::{BanRecord, Step};
+use clew_protocol::incident::BanRecord;
 use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent, Lineage, LostClass};
 use clew_protocol::request::{ProxyRecord, RequestEnded};
 use clew_protocol::verdict::Action;
@@ -12,16 +12,15 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cases::{Case, END_WAIT, QUIET, Thread, Trail, connect_step, exec_step, is_stop};
+use crate::cases::{Case, END_WAIT, Event, Thread, Trail, target_of};
+use crate::docket::{Docket, Place};
 use crate::process::GRACE;
-use crate::proof::{Common, Knowledge, Traces};
+use crate::proof::{Attribution, Common, Knowledge, Traces};
 use crate::requests::{MEMORY, Requests, Unheard};
 use crate::workload::Workload;
 
 /// Most lineages whose steps are kept before anything is known to be wrong.
 const TRAILS: usize = 4096;
-/// Most incidents that can still grow.
-const CASES: usize = 4096;
 /// One request in this many is kept to tell common bytes from rare ones.
 const COMMON_SAMPLE: u64 = 8;
 /// Most stops that wait.
@@ -85,15 +84,6 @@ pub struct Counters {
     pub incidents: u64,
 }
 
-/// A step that is an incident, before it is known whose.
-struct Waiting {
-    until: Moment,
-    lineage: Lineage,
-    at: Moment,
-    step: Step,
-    text: Vec<u8>,
-}
-
 /// Joins requests and kernel events; see the crate's documentation.
 pub struct Correlator {
     config: Config,
@@ -102,9 +92,9 @@ pub struct Correlator {
     common: Common,
     trails: HashMap<Thread, (Moment, Trail)>,
     trail_order: VecDeque<Thread>,
-    cases: HashMap<Thread, Case>,
-    case_order: VecDeque<Thread>,
-    waiting: VecDeque<Waiting>,
+    docket: Docket,
+    /// Incidents, before it is known whose.
+    waiting: VecDeque<Event>,
     lost: HashMap<LostClass, u64>,
     counters: Counters,
     /// The latest moment heard of.
@@ -122,8 +112,7 @@ impl Correlator {
             common: Common::default(),
             trails: HashMap::new(),
             trail_order: VecDeque::new(),
-            cases: HashMap::new(),
-            case_order: VecDeque::new(),
+            docket: Docket::default(),
             waiting: VecDeque::new(),
             lost: HashMap::new(),
             counters: Counters::default(),
@@ -143,7 +132,7 @@ impl Correlator {
                 deed: Deed::Banned,
                 at,
             } => {
-                let case = self.cases.values_mut().find(|case| case.id == incident);
+                let case = self.docket.all_mut().find(|case| case.id == incident);
                 if let Some(case) = case {
                     case.banned_at.get_or_insert(at);
                 }
@@ -160,7 +149,7 @@ impl Correlator {
         }
     }
 
-    /// A stop waits for something that comes within a millisecond: tick soon.
+    /// A stop waits for something that comes within a few milliseconds: tick soon.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -207,7 +196,7 @@ impl Correlator {
     fn ended(&mut self, ended: RequestEnded) {
         if let Some(cancelled_at) = ended.cancelled_at {
             let of_it = |case: &&mut Case| case.attribution.sequence == Some(ended.sequence);
-            for case in self.cases.values_mut().filter(of_it) {
+            for case in self.docket.all_mut().filter(of_it) {
                 case.cancelled_at.get_or_insert(cancelled_at);
                 case.touch(ended.at);
             }
@@ -256,56 +245,42 @@ impl Correlator {
     }
 
     fn exec(&mut self, exec: &Exec, actions: &mut Vec<Action>) {
-        let step = exec_step(exec, self.config.redact_environment);
-        let mut text = exec.process.arguments.join(&0);
-        text.push(0);
-        text.extend_from_slice(&exec.process.filename);
-        let harmless = exec.decision == Decision::Allowed;
-        self.step(&exec.lineage, exec.at, step, &text, harmless, actions);
+        let event = Event::of_exec(exec, self.config.redact_environment);
+        self.event(event, exec.decision == Decision::Allowed, actions);
     }
 
     fn connect(&mut self, connect: &Connect, actions: &mut Vec<Action>) {
-        let harmless = connect.decision != Decision::Denied;
-        self.step(
-            &connect.lineage,
-            connect.at,
-            connect_step(connect),
-            &[],
-            harmless,
-            actions,
-        );
+        let event = Event::of_connect(connect);
+        self.event(event, connect.decision != Decision::Denied, actions);
     }
 
     /// One step of a lineage. A harmless one is kept in case the next is not.
-    fn step(
-        &mut self,
-        lineage: &Lineage,
-        at: Moment,
-        step: Step,
-        text: &[u8],
-        harmless: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let thread = Thread::of(lineage);
-        match self.cases.get(&thread) {
-            Some(case) if harmless || !case.is_open_to(step.decision) => {
-                return self.append(thread, lineage, at, step, actions);
+    fn event(&mut self, event: Event, harmless: bool, actions: &mut Vec<Action>) {
+        let thread = Thread::of(&event.lineage);
+        let known = self.docket.of_tree(thread, event.tree);
+        if harmless {
+            let is_alone = self.knowledge().is_alone(&event.lineage, event.at);
+            let known = known.or_else(|| self.docket.last_of(thread).filter(|_| is_alone));
+            match known {
+                Some(place) => self.append(place, event, actions),
+                None => self
+                    .trail(thread, event.at)
+                    .add(event.at, event.tree, event.step),
             }
-            None if harmless => return self.trail(thread, at).add(at, step),
-            _ => {}
-        }
-        let waiting = Waiting {
-            until: at.after(GRACE),
-            lineage: lineage.clone(),
-            at,
-            step,
-            text: text.to_vec(),
-        };
-        if self.waiting.len() < WAITING && self.knowledge().awaits_end(lineage, at) {
-            self.waiting.push_back(waiting);
+        } else if let Some(place) = known.filter(|it| !self.is_open(*it, &event)) {
+            self.append(place, event, actions);
+        } else if self.waiting.len() < WAITING
+            && self.knowledge().awaits_end(&event.lineage, event.at)
+        {
+            self.waiting.push_back(event);
         } else {
-            self.incident(waiting, actions);
+            self.incident(event, actions);
         }
+    }
+
+    fn is_open(&self, place: Place, event: &Event) -> bool {
+        let case = self.docket.get(place);
+        case.is_some_and(|case| case.is_open_to(event.step.decision))
     }
 
     fn knowledge(&self) -> Knowledge<'_> {
@@ -319,7 +294,7 @@ impl Correlator {
     /// Goes on with what need not wait any longer, in order.
     fn settle(&mut self, now: Option<Moment>, actions: &mut Vec<Action>) {
         while let Some(first) = self.waiting.front() {
-            let overdue = now.is_some_and(|now| now >= first.until);
+            let overdue = now.is_some_and(|now| now >= first.at.after(GRACE));
             if !overdue && self.knowledge().awaits_end(&first.lineage, first.at) {
                 break;
             }
@@ -329,108 +304,79 @@ impl Correlator {
         }
     }
 
-    /// Names who did it, and does what that allows: in a new case, or in one of the same lineage
-    /// that had no proof to act upon.
-    fn incident(&mut self, incident: Waiting, actions: &mut Vec<Action>) {
-        let thread = Thread::of(&incident.lineage);
-        let known = self.cases.get(&thread);
-        if known.is_some_and(|case| !case.is_open_to(incident.step.decision)) {
-            let Waiting {
-                lineage, at, step, ..
-            } = incident;
-            return self.append(thread, &lineage, at, step, actions);
+    /// Names who did it, and does what that allows: in a case that is known, or in a new one.
+    fn incident(&mut self, event: Event, actions: &mut Vec<Action>) {
+        let thread = Thread::of(&event.lineage);
+        let same_tree = self.docket.of_tree(thread, event.tree);
+        if let Some(place) = same_tree.filter(|it| !self.is_open(*it, &event)) {
+            return self.append(place, event, actions);
         }
-        let known = self.cases.remove(&thread);
-        let is_new = known.is_none();
-        let mut case = known.unwrap_or_else(|| self.open(thread, incident.at));
-        let lineage = self.decide(&mut case, incident, actions);
-        let condemned = case.attribution.sequence.filter(|_| case.condemned);
-        release(&lineage, condemned, actions);
-        if is_new {
-            self.file(thread, case, actions);
-        } else {
-            self.cases.insert(thread, case);
+        let attribution = self.attribute(&event);
+        let place = same_tree.or_else(|| self.case_for(&event, &attribution));
+        if let Some(case) = place.and_then(|it| self.docket.get_mut(it)) {
+            let (at, lineage) = (event.at, case.add(event));
+            if !case.condemned {
+                case.attribution.join(attribution);
+            }
+            judge(case, at, &self.config, &mut self.requests, actions);
+            return release(&lineage, case, actions);
+        }
+        let mut case = self.open(&event);
+        case.attribution = attribution;
+        let (at, lineage) = (event.at, case.add(event));
+        judge(&mut case, at, &self.config, &mut self.requests, actions);
+        release(&lineage, &case, actions);
+        for mut gone in self.docket.file(thread, case) {
+            // What is due later is due now.
+            if gone.due.is_some() {
+                actions.push(report(&mut gone, &self.requests, self.config.epoch_ns));
+            }
         }
     }
 
-    fn open(&mut self, thread: Thread, at: Moment) -> Case {
-        self.counters.incidents += 1;
-        let trail = self.trails.remove(&thread);
-        let trail = trail.map(|(_, trail)| trail).unwrap_or_default();
-        Case::open((self.config.next_id)(), trail, at)
-    }
-
-    /// Adds the step, attributes it, and judges; gives the lineage back.
-    fn decide(&mut self, case: &mut Case, incident: Waiting, actions: &mut Vec<Action>) -> Lineage {
-        let Waiting {
-            lineage,
-            at,
-            step,
-            text,
-            ..
-        } = incident;
-        case.stopped |= is_stop(step.decision);
-        case.trail.add(at, step);
-        case.touch(at.after(QUIET));
+    /// Whose the event is, by itself and, where the thread is at one request only, by what the thread
+    /// did before.
+    fn attribute(&self, event: &Event) -> Attribution {
+        let thread = Thread::of(&event.lineage);
+        let before = match self.docket.last_of(thread) {
+            Some(place) => self.docket.get(place).map(|case| &case.trail),
+            None => self.trails.get(&thread).map(|(_, trail)| trail),
+        };
+        let knowledge = self.knowledge();
+        let before = before.filter(|_| knowledge.is_alone(&event.lineage, event.at));
         let traces = Traces {
-            text,
-            targets: case.trail.traces.targets.clone(),
+            text: event.text.clone(),
+            target: target_of(&event.step),
+            earlier: before.map(Trail::targets).unwrap_or_default(),
         };
-        let attribution = self.knowledge().attribute(&lineage, at, &traces);
-        case.attribution.join(attribution);
-        if case.stopped {
-            self.judge(case, at, actions);
+        knowledge.attribute(&event.lineage, event.at, &traces)
+    }
+
+    /// The case of the same request; or, where the thread is at one request only, that of the same
+    /// thread in which nobody is named.
+    fn case_for(&self, event: &Event, attribution: &Attribution) -> Option<Place> {
+        let of_request = attribution.sequence.and_then(|it| self.docket.naming(it));
+        let is_alone = self.knowledge().is_alone(&event.lineage, event.at);
+        let thread = Thread::of(&event.lineage);
+        of_request.or_else(|| self.docket.in_doubt(thread).filter(|_| is_alone))
+    }
+
+    fn open(&mut self, event: &Event) -> Case {
+        self.counters.incidents += 1;
+        let trail = self.trails.remove(&Thread::of(&event.lineage));
+        let mut trail = trail.map(|(_, trail)| trail).unwrap_or_default();
+        if !self.knowledge().is_alone(&event.lineage, event.at) {
+            trail.keep(event.tree);
         }
-        lineage
+        Case::open((self.config.next_id)(), trail, event.at)
     }
 
-    /// One more step of an incident that is known.
-    fn append(
-        &mut self,
-        thread: Thread,
-        lineage: &Lineage,
-        at: Moment,
-        step: Step,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(case) = self.cases.get_mut(&thread) else {
-            return;
-        };
-        case.stopped |= is_stop(step.decision);
-        case.trail.add(at, step);
-        case.touch(at.after(QUIET));
-        // A response held again belongs to a request already judged, or to others.
-        let condemned = case.attribution.sequence.filter(|_| case.condemned);
-        release(lineage, condemned, actions);
-    }
-
-    /// Cancels the request that the attribution names, and bans its source where it may.
-    fn judge(&mut self, case: &mut Case, at: Moment, actions: &mut Vec<Action>) {
-        let Some(sequence) = case.attribution.sequence.filter(|_| case.names_one()) else {
-            return;
-        };
-        case.condemned = true;
-        self.requests.condemn(sequence);
-        case.due = Some(at.after(END_WAIT));
-        actions.push(Action::Condemn {
-            sequence,
-            incident: case.id,
-        });
-        let Some(told) = self.requests.told(sequence) else {
-            return;
-        };
-        let client = &told.client;
-        if self.config.ban && !client.cross_site && !client.shared {
-            let span = self.config.ban_span;
-            case.ban = Some(BanRecord {
-                address: client.address,
-                seconds: span.as_secs(),
-            });
-            actions.push(Action::Ban {
-                address: client.address,
-                span,
-                incident: case.id,
-            });
+    /// One more step of a case, whoever it is of.
+    fn append(&mut self, place: Place, event: Event, actions: &mut Vec<Action>) {
+        if let Some(case) = self.docket.get_mut(place) {
+            // A response held again belongs to a request already judged, or to others.
+            let lineage = case.add(event);
+            release(&lineage, case, actions);
         }
     }
 
@@ -450,29 +396,11 @@ impl Correlator {
             .1
     }
 
-    fn file(&mut self, thread: Thread, case: Case, actions: &mut Vec<Action>) {
-        while self.case_order.len() >= CASES {
-            let oldest = self.case_order.pop_front();
-            let Some(mut oldest) = oldest.and_then(|it| self.cases.remove(&it)) else {
-                continue;
-            };
-            // What is due later is due now.
-            if oldest.due.is_some() {
-                actions.push(report(&mut oldest, &self.requests, self.config.epoch_ns));
-            }
-        }
-        self.case_order.push_back(thread);
-        self.cases.insert(thread, case);
-    }
-
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.settle(Some(now), actions);
         let epoch = self.config.epoch_ns;
-        for case in self
-            .cases
-            .values_mut()
-            .filter(|case| case.due.is_some_and(|due| due <= now))
-        {
+        let is_due = |case: &&mut Case| case.due.is_some_and(|due| due <= now);
+        for case in self.docket.all_mut().filter(is_due) {
             actions.push(report(case, &self.requests, epoch));
         }
         if now.since(self.swept) >= SWEEP {
@@ -493,15 +421,7 @@ impl Correlator {
                 }
             }
         }
-        while let Some(thread) = self.case_order.front() {
-            match self.cases.get(thread) {
-                Some(case) if case.due.is_some() || now.since(case.decided_at) < MEMORY => break,
-                _ => {
-                    self.cases.remove(thread);
-                    self.case_order.pop_front();
-                }
-            }
-        }
+        self.docket.sweep(now);
     }
 }
 
@@ -527,8 +447,47 @@ fn report(case: &mut Case, requests: &Requests, epoch_ns: i128) -> Action {
     Action::Report(Box::new(case.record(requests, at)))
 }
 
-/// Lets everything go that was held for `lineage`, but what is condemned.
-fn release(lineage: &Lineage, condemned: Option<Sequence>, actions: &mut Vec<Action>) {
+/// Where something was stopped: cancels the request that the attribution names, and bans its source
+/// where it may.
+fn judge(
+    case: &mut Case,
+    at: Moment,
+    config: &Config,
+    requests: &mut Requests,
+    actions: &mut Vec<Action>,
+) {
+    let open = case.stopped && !case.condemned && case.names_one();
+    let Some(sequence) = case.attribution.sequence.filter(|_| open) else {
+        return;
+    };
+    case.condemned = true;
+    requests.condemn(sequence);
+    case.due = Some(at.after(END_WAIT));
+    actions.push(Action::Condemn {
+        sequence,
+        incident: case.id,
+    });
+    let Some(told) = requests.told(sequence) else {
+        return;
+    };
+    let client = &told.client;
+    if config.ban && !client.cross_site && !client.shared {
+        let span = config.ban_span;
+        case.ban = Some(BanRecord {
+            address: client.address,
+            seconds: span.as_secs(),
+        });
+        actions.push(Action::Ban {
+            address: client.address,
+            span,
+            incident: case.id,
+        });
+    }
+}
+
+/// Lets everything go that was held for `lineage`, but what the case has condemned.
+fn release(lineage: &Lineage, case: &Case, actions: &mut Vec<Action>) {
+    let condemned = case.attribution.sequence.filter(|_| case.condemned);
     let free = lineage.held.iter().filter(|held| Some(**held) != condemned);
     actions.extend(free.map(|&sequence| Action::Release { sequence }));
 }

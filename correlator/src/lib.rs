@@ -11,6 +11,7 @@
 mod cases;
 mod content;
 mod correlator;
+mod docket;
 mod forgotten;
 mod process;
 pub mod profile;

@@ -7,13 +7,16 @@ use clew_protocol::kernel::{Lineage, Strength};
 use clew_protocol::verdict::Proof;
 use clew_protocol::{Moment, Sequence};
 
-use crate::content::{Needle, contains};
+use crate::content::{Needle, contains, contains_whole, is_installed_program};
 use crate::requests::Requests;
 use crate::workload::Workload;
 
-/// Candidates whose inputs are searched for content of an event; in all others only what was
-/// found is looked for. Bounds a verdict's time.
+/// Candidates whose inputs are searched first for content of an event. What is found in one of them is
+/// looked for in all others, which bounds the time of most verdicts.
 const SEARCHED: usize = 256;
+/// Candidates that are searched where it is in none of those: what a request has left to be done later is
+/// done after hundreds of others were read. About a microsecond each.
+const SEARCHED_AT_MOST: usize = 16_384;
 /// Bytes by which content must match where the thread's own mark says otherwise.
 const AGAINST_THE_MARK_BYTES: usize = 16;
 /// Most candidates that an attribution names.
@@ -72,8 +75,11 @@ impl Attribution {
 pub(crate) struct Traces {
     /// Command lines and paths; any long stretch counts.
     pub(crate) text: Vec<u8>,
-    /// `address:port` of connections; they count as a whole.
-    pub(crate) targets: Vec<String>,
+    /// `address:port` of a connection; it counts as a whole.
+    pub(crate) target: Option<String>,
+    /// Those that the same thread opened before. They speak for the request that the thread is marked
+    /// with and for no other: where marks mean little, they were another's.
+    pub(crate) earlier: Vec<String>,
 }
 
 /// Inputs of the last requests, to tell rare bytes from common ones.
@@ -151,6 +157,15 @@ impl Knowledge<'_> {
             })
     }
 
+    /// The thread was at this request and at no other, so that what it did was most likely for this one.
+    pub(crate) fn is_alone(&self, lineage: &Lineage, at: Moment) -> bool {
+        let process = self.workload.process(lineage.backend);
+        lineage.strength == Strength::Reader
+            && !process.is_some_and(|it| {
+                it.thread_has_other(lineage.tid, lineage.sequence, at, self.requests)
+            })
+    }
+
     /// Puts those first that the rules of the edge scored highest; the rest keeps its order.
     fn suspicious_first(&self, candidates: &mut [Sequence]) {
         let score = |it: &Sequence| self.requests.told(*it).map_or(0, |told| told.edge.score);
@@ -183,7 +198,7 @@ impl Knowledge<'_> {
         if !self.knows_inputs(lineage, at, candidates) {
             return None;
         }
-        let (sequence, evidence) = self.content_match(traces, candidates)?;
+        let (sequence, evidence) = self.content_match(lineage, traces, candidates)?;
         let marked = lineage.strength == Strength::Reader;
         if marked && sequence != lineage.sequence {
             let blocking = self.workload.is_blocking(lineage.backend, at);
@@ -209,21 +224,28 @@ impl Knowledge<'_> {
 
     fn content_match(
         &self,
+        lineage: &Lineage,
         traces: &Traces,
         candidates: &[Sequence],
     ) -> Option<(Sequence, Vec<u8>)> {
         let needle = Needle::new(&traces.text);
         let mut found: Option<(Sequence, Vec<u8>)> = None;
         let mut lesser: Vec<Vec<u8>> = Vec::new();
-        for &sequence in candidates.iter().take(SEARCHED) {
+        for (nth, &sequence) in candidates.iter().take(SEARCHED_AT_MOST).enumerate() {
+            if nth >= SEARCHED && found.is_some() {
+                break;
+            }
             let inputs = self.requests.get(sequence)?.inputs();
-            let target = traces
-                .targets
+            let earlier = traces
+                .earlier
                 .iter()
-                .find(|it| contains(inputs, it.as_bytes()));
+                .filter(|_| sequence == lineage.sequence);
+            let mut targets = traces.target.iter().chain(earlier);
+            let target = targets.find(|it| contains_whole(inputs, it.as_bytes()));
             let stretch = target
                 .map(|target| target.as_bytes())
                 .or_else(|| needle.longest_in(inputs))
+                .filter(|stretch| !is_installed_program(stretch))
                 .filter(|stretch| !self.common.has(stretch, sequence));
             let Some(stretch) = stretch.map(<[u8]>::to_vec) else {
                 continue;

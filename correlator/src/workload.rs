@@ -2,6 +2,7 @@
 //! thread is at.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use clew_protocol::Moment;
 use clew_protocol::kernel::{Bound, FileKey, ProcessKey};
@@ -9,8 +10,12 @@ use clew_protocol::kernel::{Bound, FileKey, ProcessKey};
 use crate::process::Process;
 use crate::requests::{MEMORY, Requests};
 
-/// Requests read beside another one before an executable counts as blocking.
+/// Requests read in company, or after a wait, before an executable counts as blocking.
 pub(crate) const LESSONS: u32 = 1000;
+/// How long a request must have lain unread, while the thread that read it in the end was at another,
+/// to tell that the thread does not take what it can get. An event loop would have read it; one that is
+/// kept from that by a handler that does not return works on one request at a time while it is.
+const WAIT: Duration = Duration::from_millis(2);
 /// Most processes and executables remembered.
 const PROCESSES: usize = 4096;
 const EXECUTABLES: usize = 4096;
@@ -42,7 +47,7 @@ impl Workload {
             .processes
             .entry(bound.process)
             .or_insert_with(|| Process::new(bound.executable));
-        let had_company = process.had_company(bound, requests);
+        let lesson = process.had_company(bound, requests) || has_waited(process, bound, requests);
         let overlap = is_overlap(process, bound, requests, lost);
         process.note(bound, requests);
         let Some(conduct) = self.conduct_mut(bound.executable) else {
@@ -50,7 +55,7 @@ impl Workload {
         };
         if overlap {
             conduct.violated = true;
-        } else if had_company {
+        } else if lesson {
             conduct.lessons = conduct.lessons.saturating_add(1);
         }
     }
@@ -121,6 +126,17 @@ impl Workload {
             }
         }
     }
+}
+
+/// The request could have been read while the thread was at the one before, and was not. All that a
+/// process with one thread, which never has company, can be seen to do.
+fn has_waited(process: &Process, bound: &Bound, requests: &Requests) -> bool {
+    let previous = process.last_of(bound.tid).and_then(|it| requests.get(it));
+    let span = previous.and_then(|it| it.read.map(|read| read.at).zip(it.ended));
+    let Some((told, (read, ended))) = requests.told(bound.sequence).zip(span) else {
+        return false;
+    };
+    ended.min(bound.at).since(read.max(told.sent_at)) >= WAIT
 }
 
 /// The thread has read this request with another one open.

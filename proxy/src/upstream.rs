@@ -44,6 +44,7 @@ impl Gateway {
             sequence: flight.sequence,
             id: ctx.id,
             at: ctx.started,
+            sent_at: Moment::now(),
             client: self.neighbours.client(*peer, request),
             method: request.method.as_str().into(),
             target: shown(request.raw_path(), 2048),

@@ -59,6 +59,9 @@ pub struct RequestStarted {
     pub id: RequestId,
     /// When the request head had been read.
     pub at: Moment,
+    /// When the attempt was about to be written to a connection that was open: the backend could have
+    /// read it soon after.
+    pub sent_at: Moment,
     /// Who sent it.
     pub client: Client,
     /// Method (RFC 9110 §9).

@@ -9,7 +9,7 @@ use crate::incident::Incident;
 use crate::{IncidentId, Sequence};
 
 /// What an attribution rests on, strongest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
     /// Bytes of this request's inputs, in no other candidate, appear in the event.

@@ -1,6 +1,6 @@
 //! An incident grows: what was in doubt may be proven by what follows.
 
-use clew_protocol::incident::IncidentAction;
+use clew_protocol::incident::{Incident, IncidentAction};
 use clew_protocol::kernel::{Decision, Strength};
 use clew_protocol::verdict::Proof;
 
@@ -81,10 +81,54 @@ fn a_later_stop_may_wait_too() {
     scene.start(8001, "/b\n");
     scene.read(8001, 1);
     scene.connect_with(8001, 1, 4444, Decision::Denied);
-    scene.now += 2_000_000;
+    scene.now += 30_000_000;
     scene.tick();
     scene.exec(8001, 1, "id");
     assert!(scene.condemned().is_empty());
     scene.end(8000);
     assert_eq!(scene.condemned(), [8001]);
+}
+
+/// Three requests open on one thread, which is marked with the last. Whose a program is does not follow
+/// from the mark, nor from whose the program before was.
+#[test]
+fn programs_of_an_event_loop_are_incidents_of_their_own() {
+    let mut scene = Scene::new();
+    for sequence in 1..=3 {
+        scene.start(sequence, &format!("/run?touch /srv/marker-{sequence}\n"));
+        scene.read_when(sequence, 1, sequence > 1);
+    }
+    scene.exec_forked(501, 3, 1, "touch /srv/marker-1");
+    scene.exec_forked(502, 3, 1, "touch /srv/marker-2");
+    scene.exec_forked(503, 3, 1, "id");
+    assert_eq!(scene.condemned(), [1, 2]);
+    let named = |it: &Incident| it.request.as_ref().map(|request| request.sequence.0);
+    let mut reports = scene.reports();
+    assert!(reports.iter().all(|it| it.steps.len() == 1));
+    reports.sort_by_key(|it| it.id.0);
+    let last: Vec<_> = reports.iter().map(named).collect();
+    assert_eq!(last, [Some(1), Some(2), None]);
+}
+
+/// The second program of a request is not a second incident, whatever process it is in.
+#[test]
+fn programs_of_one_request_are_one_incident() {
+    let mut scene = two_requests();
+    scene.exec_forked(501, 1, 1, "touch /tmp/marker-1");
+    scene.exec_forked(502, 1, 1, "sh; touch /tmp/marker-1");
+    assert_eq!(scene.correlator.counters().incidents, 1);
+    assert_eq!(scene.condemned(), [1]);
+}
+
+/// What an event loop has connected to for one request says nothing of the program of another.
+#[test]
+fn a_connection_of_another_request_is_no_evidence() {
+    let mut scene = Scene::new();
+    scene.start(1, "/fetch?u=http://127.0.0.1:4444/\n");
+    scene.start(2, "/run?x=hidden\n");
+    scene.read(2, 1);
+    scene.read_when(1, 1, true);
+    scene.connect(1, 1, 4444);
+    scene.exec_forked(501, 1, 1, "id");
+    assert!(scene.condemned().is_empty());
 }

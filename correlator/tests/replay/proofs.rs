@@ -122,6 +122,27 @@ fn lineage_needs_a_thousand_lessons() {
     }
 }
 
+/// A process with one thread never has two requests; that it leaves them waiting is all there is to see.
+#[test]
+fn those_who_waited_are_lessons_too() {
+    for (patience, named) in [(3_000_000, [9000].as_slice()), (0, &[])] {
+        let mut scene = Scene::new();
+        scene.start(1, "lesson\n");
+        scene.read(1, 1);
+        for sequence in 2..1100 {
+            scene.start(sequence, "lesson\n");
+            scene.now += patience;
+            scene.end(sequence - 1);
+            scene.read(sequence, 1);
+        }
+        scene.end(1099);
+        scene.start(9000, "/x\n");
+        scene.read(9000, 1);
+        scene.exec(9000, 1, "id");
+        assert_eq!(scene.condemned(), named);
+    }
+}
+
 #[test]
 fn one_violation_revokes_lineage_for_good() {
     let mut scene = Scene::new();
@@ -168,7 +189,7 @@ fn a_thread_with_two_open_requests_names_none() {
     scene.start(2, "/b\n");
     scene.read(2, 1);
     scene.exec(2, 1, "id");
-    scene.now += 2_000_000;
+    scene.now += 30_000_000;
     scene.tick();
     assert!(scene.condemned().is_empty());
     assert_eq!(scene.reports()[0].proof, Proof::Candidates);

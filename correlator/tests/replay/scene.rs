@@ -98,6 +98,7 @@ impl Scene {
                 sequence: Sequence(sequence),
                 id: RequestId(Uuid::from_u128(u128::from(sequence))),
                 at,
+                sent_at: at,
                 client,
                 method: "GET".into(),
                 target: "/".into(),
@@ -217,11 +218,23 @@ impl Scene {
     }
 
     pub(crate) fn exec_at(&mut self, at: u64, lineage: Lineage, command: &str, decision: Decision) {
+        self.exec_in(0, at, lineage, command, decision);
+    }
+
+    /// A program in a process of its own, which the thread has forked.
+    pub(crate) fn exec_forked(&mut self, pid: u32, sequence: u64, tid: u32, command: &str) {
+        let at = self.pass();
+        let lineage = lineage(sequence, tid, Strength::Reader);
+        self.exec_in(pid, at.0, lineage, command, Decision::Killed);
+    }
+
+    fn exec_in(&mut self, pid: u32, at: u64, lineage: Lineage, command: &str, decision: Decision) {
         self.put(Input::Kernel(KernelEvent::Exec(Box::new(Exec {
             at: Moment(at),
             lineage,
             decision,
             process: Process {
+                pid,
                 arguments: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), command.into()],
                 environment: vec![b"KEY=secret".to_vec()],
                 filename: b"/bin/sh".to_vec(),
