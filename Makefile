@@ -4,7 +4,8 @@
 help:
 	@echo "make setup   install packages and tools (Debian)"
 	@echo "make demo    stop a real Log4Shell in the kernel, end to end -> target/figures/demo.json"
-	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json"
+	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json,"
+	@echo "             and who did it, on a dozen stacks               -> target/figures/attribution.json"
 	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
@@ -17,7 +18,9 @@ demo: build-lab
 	target/release/clew-lab demo
 
 lab: build-lab
+	scripts/lab-stacks
 	target/release/clew-lab lab
+	target/release/clew-lab attribution
 
 bench: setup
 	cargo build --release --locked -p clew -p clew-benches

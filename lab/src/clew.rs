@@ -20,6 +20,19 @@ pub(crate) struct Clew {
 
 impl Clew {
     pub(crate) fn start(binary: &Path, upstream: u16, mode: &str, state: PathBuf) -> Result<Self> {
+        Self::configured(binary, upstream, mode, state, "")
+    }
+
+    /// As [`Clew::start`], with a configuration file that holds `config`.
+    pub(crate) fn configured(
+        binary: &Path,
+        upstream: u16,
+        mode: &str,
+        state: PathBuf,
+        config: &str,
+    ) -> Result<Self> {
+        let file = state.with_extension("toml");
+        std::fs::write(&file, config)?;
         let port = free_port()?;
         let log = std::fs::File::create(state.with_extension("log"))?;
         let mut command = Command::new(binary);
@@ -33,6 +46,8 @@ impl Clew {
                 "--state",
             ])
             .arg(&state)
+            .arg("--config")
+            .arg(&file)
             .stdout(Stdio::null())
             .stderr(log);
         let process =
@@ -113,6 +128,6 @@ impl Clew {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

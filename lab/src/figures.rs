@@ -5,18 +5,24 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-/// Writes `target/figures/NAME.json`.
+/// Writes `target/figures/NAME.json`, and prints it.
 pub(crate) fn write(name: &str, figures: &Value) -> Result<()> {
-    let directory = Path::new("target/figures");
-    std::fs::create_dir_all(directory)?;
-    let path = directory.join(format!("{name}.json"));
-    std::fs::write(&path, format!("{figures:#}\n"))?;
-    println!("\nfigures: {}", path.display());
+    save(name, figures)?;
     if let Value::Object(table) = figures {
         for (key, value) in table {
             println!("  {key:34} {value}");
         }
     }
+    Ok(())
+}
+
+/// Writes `target/figures/NAME.json`.
+pub(crate) fn save(name: &str, figures: &Value) -> Result<()> {
+    let directory = Path::new("target/figures");
+    std::fs::create_dir_all(directory)?;
+    let path = directory.join(format!("{name}.json"));
+    std::fs::write(&path, format!("{figures:#}\n"))?;
+    println!("\nfigures: {}", path.display());
     Ok(())
 }
 

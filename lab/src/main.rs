@@ -2,6 +2,7 @@
 //! front. Everything runs on loopback and ends with this process.
 #![forbid(unsafe_code)]
 
+mod attribution;
 mod backend;
 mod clew;
 mod client;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         attempts: u32,
     },
+    /// Who did it, on every stack: visitors and attackers at rising concurrency
+    Attribution(attribution::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo => demo::run(&cli.clew),
         Command::Lab { attempts } => lab::run(&cli.clew, attempts),
+        Command::Attribution(options) => attribution::run(&cli.clew, &options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
