@@ -20,6 +20,7 @@ demo: build-lab
 lab: build-lab
 	scripts/lab-stacks
 	target/release/clew-lab lab
+	target/release/clew-lab bans
 	target/release/clew-lab attribution
 
 bench: setup

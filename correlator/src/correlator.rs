@@ -471,7 +471,10 @@ fn judge(
         return;
     };
     let client = &told.client;
-    if config.ban && !client.cross_site && !client.shared {
+    // What another has stored here fires for whoever comes by: he shows nothing of it, and the other is
+    // long gone.
+    let is_own = case.attribution.evidence.is_some() && requests.was_open(sequence, at);
+    if config.ban && is_own && !client.cross_site && !client.shared {
         let span = config.ban_span;
         case.ban = Some(BanRecord {
             address: client.address,

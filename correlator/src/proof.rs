@@ -30,7 +30,8 @@ pub(crate) struct Attribution {
     pub(crate) proof: Proof,
     /// The request; none for [`Proof::Candidates`].
     pub(crate) sequence: Option<Sequence>,
-    /// The bytes that matched.
+    /// The bytes of the request's own inputs that show in the event. Where lineage or being alone is the
+    /// proof there may be none: what ran was hidden in the request, or came from elsewhere.
     pub(crate) evidence: Option<Vec<u8>>,
     /// Requests it could have been, the likeliest first; at most 32.
     pub(crate) candidates: Vec<Sequence>,
@@ -114,21 +115,26 @@ impl Knowledge<'_> {
     /// Lineage and content allow the same; lineage is looked at first because it costs nothing,
     /// while content is compared with every request that could have done it.
     pub(crate) fn attribute(&self, lineage: &Lineage, at: Moment, traces: &Traces) -> Attribution {
+        let needle = Needle::new(&traces.text);
+        // It proves no more who did it, but whether he meant it.
+        let own = |sequence| {
+            self.stretch(sequence, lineage, traces, &needle)
+                .map(<[u8]>::to_vec)
+        };
         if let Some(sequence) = self.by_lineage(lineage, at) {
-            let sequence = Some(sequence);
             return Attribution {
                 proof: Proof::Lineage,
-                sequence,
-                evidence: None,
+                sequence: Some(sequence),
+                evidence: own(sequence),
                 candidates: Vec::new(),
             };
         }
         let mut candidates = self.candidates(lineage, at);
-        let content = self.by_content(lineage, at, traces, &candidates);
+        let content = self.by_content(lineage, at, traces, &needle, &candidates);
         let (proof, sequence, evidence) = match content {
             Some((sequence, evidence)) => (Proof::Content, Some(sequence), Some(evidence)),
             None => match self.as_sole(lineage, at, &candidates) {
-                Some(sequence) => (Proof::Sole, Some(sequence), None),
+                Some(sequence) => (Proof::Sole, Some(sequence), own(sequence)),
                 None => (Proof::Candidates, None, None),
             },
         };
@@ -193,12 +199,13 @@ impl Knowledge<'_> {
         lineage: &Lineage,
         at: Moment,
         traces: &Traces,
+        needle: &Needle<'_>,
         candidates: &[Sequence],
     ) -> Option<(Sequence, Vec<u8>)> {
         if !self.knows_inputs(lineage, at, candidates) {
             return None;
         }
-        let (sequence, evidence) = self.content_match(lineage, traces, candidates)?;
+        let (sequence, evidence) = self.content_match(lineage, traces, needle, candidates)?;
         let marked = lineage.strength == Strength::Reader;
         if marked && sequence != lineage.sequence {
             let blocking = self.workload.is_blocking(lineage.backend, at);
@@ -222,31 +229,39 @@ impl Knowledge<'_> {
             && !candidates.iter().any(hidden)
     }
 
+    /// The longest stretch of an event that is in the inputs of `sequence`, and is nothing common.
+    fn stretch<'b>(
+        &'b self,
+        sequence: Sequence,
+        lineage: &Lineage,
+        traces: &'b Traces,
+        needle: &Needle<'_>,
+    ) -> Option<&'b [u8]> {
+        let inputs = self.requests.get(sequence)?.inputs();
+        let earlier = traces.earlier.iter();
+        let earlier = earlier.filter(|_| sequence == lineage.sequence);
+        let mut targets = traces.target.iter().chain(earlier).map(|it| it.as_bytes());
+        let target = targets.find(|it| contains_whole(inputs, it));
+        target
+            .or_else(|| needle.longest_in(inputs))
+            .filter(|stretch| !is_installed_program(stretch))
+            .filter(|stretch| !self.common.has(stretch, sequence))
+    }
+
     fn content_match(
         &self,
         lineage: &Lineage,
         traces: &Traces,
+        needle: &Needle<'_>,
         candidates: &[Sequence],
     ) -> Option<(Sequence, Vec<u8>)> {
-        let needle = Needle::new(&traces.text);
         let mut found: Option<(Sequence, Vec<u8>)> = None;
         let mut lesser: Vec<Vec<u8>> = Vec::new();
         for (nth, &sequence) in candidates.iter().take(SEARCHED_AT_MOST).enumerate() {
             if nth >= SEARCHED && found.is_some() {
                 break;
             }
-            let inputs = self.requests.get(sequence)?.inputs();
-            let earlier = traces
-                .earlier
-                .iter()
-                .filter(|_| sequence == lineage.sequence);
-            let mut targets = traces.target.iter().chain(earlier);
-            let target = targets.find(|it| contains_whole(inputs, it.as_bytes()));
-            let stretch = target
-                .map(|target| target.as_bytes())
-                .or_else(|| needle.longest_in(inputs))
-                .filter(|stretch| !is_installed_program(stretch))
-                .filter(|stretch| !self.common.has(stretch, sequence));
+            let stretch = self.stretch(sequence, lineage, traces, needle);
             let Some(stretch) = stretch.map(<[u8]>::to_vec) else {
                 continue;
             };

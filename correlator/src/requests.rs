@@ -239,6 +239,11 @@ impl Requests {
             .map(|(sequence, _)| *sequence)
     }
 
+    /// Was in flight at `at`, as far as is known.
+    pub(crate) fn was_open(&self, sequence: Sequence, at: Moment) -> bool {
+        self.get(sequence).is_some_and(|it| it.was_open(at))
+    }
+
     /// Whether a request that the kernel says a process has read lately can be blamed.
     ///
     /// The kernel does not tell how lately. All that were read are known until they are past

@@ -248,7 +248,7 @@ fn observe(clew: &Path, backend: &Backend, work: &Path) -> Result<()> {
 }
 
 /// A banned source gets no connection, or 403.
-fn refused(answer: &Result<Answer>) -> bool {
+pub(crate) fn refused(answer: &Result<Answer>) -> bool {
     answer
         .as_ref()
         .map_or(true, |answer| answer.status == 403 || answer.status == 0)

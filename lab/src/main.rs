@@ -4,6 +4,7 @@
 
 mod attribution;
 mod backend;
+mod bans;
 mod clew;
 mod client;
 mod crowd;
@@ -40,6 +41,8 @@ enum Command {
     },
     /// Who did it, on every stack: visitors and attackers at rising concurrency
     Attribution(attribution::Options),
+    /// Whom a ban must not hit: victims of other sites, later visitors, shared addresses
+    Bans,
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo => demo::run(&cli.clew),
         Command::Lab { attempts } => lab::run(&cli.clew, attempts),
+        Command::Bans => bans::run(&cli.clew),
         Command::Attribution(options) => attribution::run(&cli.clew, &options),
     };
     match done {

@@ -266,6 +266,35 @@ fn an_unknown_request_is_not_banned() {
     assert_eq!(scene.released(), [1]);
 }
 
+/// The request is stopped, whatever ran for it; banned is who sent what ran.
+#[test]
+fn what_another_has_stored_bans_nobody() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(8000, "/page/7\n");
+    scene.read(8000, 1);
+    scene.exec(8000, 1, "touch /srv/marker-1");
+    assert_eq!(scene.condemned(), [8000]);
+    assert!(scene.banned().is_empty());
+    scene.start(8001, "/run?touch /srv/marker-2\n");
+    scene.read(8001, 2);
+    scene.exec(8001, 2, "touch /srv/marker-2");
+    assert_eq!(scene.banned(), [address(8001)]);
+}
+
+#[test]
+fn one_who_stored_it_and_left_is_not_banned() {
+    let mut scene = Scene::new();
+    scene.start(1, "/store?touch /srv/marker-1\n");
+    scene.read(1, 1);
+    scene.end(1);
+    scene.start(2, "/page/7\n");
+    scene.read(2, 1);
+    scene.now += 40_000_000;
+    scene.exec(2, 1, "touch /srv/marker-1");
+    assert!(scene.banned().is_empty());
+}
+
 #[test]
 fn victims_and_neighbours_are_not_banned() {
     for which in [0, 1] {

@@ -190,7 +190,7 @@ fn get(target: &str) -> String {
 }
 
 /// Percent-encoding of everything that is not unreserved (RFC 3986, 2.3).
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -3,8 +3,8 @@
 
 mod drive;
 mod judge;
-mod mix;
-mod stack;
+pub(crate) mod mix;
+pub(crate) mod stack;
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};

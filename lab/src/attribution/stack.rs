@@ -106,6 +106,10 @@ pub(crate) struct Running {
 }
 
 impl Stack {
+    pub(crate) fn named(name: &str) -> Option<&'static Stack> {
+        STACKS.iter().find(|it| it.name == name)
+    }
+
     /// Starts it, with `work` for its files.
     pub(crate) fn start(&self, work: &Path) -> Result<Running> {
         let folder = services().join(self.folder);
@@ -159,7 +163,7 @@ fn listen(folder: &str, directory: &Path, database: &str) -> Result<(Process, u1
 }
 
 /// A folder that the service's user, whoever that is, may write to.
-pub(super) fn private(directory: &Path) -> Result<PathBuf> {
+pub(crate) fn private(directory: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(directory)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(directory, mode)?;
