@@ -62,6 +62,35 @@ impl Clew {
         Ok(clew)
     }
 
+    /// Starts it with a configuration file that has it listen on `port`.
+    pub(crate) fn start_with(
+        binary: &Path,
+        configuration: &Path,
+        port: u16,
+        mode: &str,
+        state: PathBuf,
+    ) -> Result<Self> {
+        let log = std::fs::File::create(state.with_extension("log"))?;
+        let mut command = Command::new(binary);
+        command
+            .args(["run", "--mode", mode, "--config"])
+            .arg(configuration)
+            .arg("--state")
+            .arg(&state)
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process =
+            Process::spawn(&mut command).context("build it first: cargo build --release")?;
+        let mut clew = Self {
+            port,
+            state,
+            binary: binary.to_owned(),
+            process,
+        };
+        clew.wait_until_up()?;
+        Ok(clew)
+    }
+
     fn wait_until_up(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {

@@ -9,6 +9,7 @@ mod clew;
 mod client;
 mod crowd;
 mod demo;
+mod evasion;
 mod figures;
 mod lab;
 mod ldap;
@@ -43,6 +44,11 @@ enum Command {
     Attribution(attribution::Options),
     /// Whom a ban must not hit: victims of other sites, later visitors, shared addresses
     Bans,
+    /// Attacks from inside a handler, each hiding in its own way
+    Evasions {
+        /// Cases by name; all if none is given
+        only: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
         Command::Lab { attempts } => lab::run(&cli.clew, attempts),
         Command::Bans => bans::run(&cli.clew),
         Command::Attribution(options) => attribution::run(&cli.clew, &options),
+        Command::Evasions { only } => evasion::run(&cli.clew, &only),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

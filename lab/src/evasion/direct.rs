@@ -1,0 +1,86 @@
+//! Requests that bypass the proxy: nobody that Clew knows sent them, so nobody may be blamed.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+
+use super::cases::news;
+use super::limits::limit;
+use super::stage::{Mode, Stage, get};
+use super::watch::{Outcome, Verdict, describe, mentions, named};
+use crate::clew::Clew;
+use crate::client::send;
+
+const VISITOR: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 9);
+const STRAIGHT: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 3);
+const SETTLE: Duration = Duration::from_millis(400);
+
+/// Straight to a backend that serves a visitor too.
+pub(crate) fn play(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Outcome> {
+    let backend = stage.backend(Mode::Prefork)?;
+    send(VISITOR, clew.port, &get(Mode::Prefork, "/benign"))?;
+    attack(stage, clew, name, || {
+        let request = exec(stage, name);
+        send(STRAIGHT, backend, &request).map(drop)
+    })
+}
+
+/// The same, from the port that Clew's connection for a visitor's request came from.
+pub(crate) fn same_port(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Outcome> {
+    let backend = stage.backend(Mode::Prefork)?;
+    let answer = send(VISITOR, clew.port, &get(Mode::Prefork, "/peer"))?;
+    let port: u16 = answer.body.trim().parse().context("the peer's port")?;
+    attack(stage, clew, name, || {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, backend)))?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(exec(stage, name).as_bytes())?;
+        let read = stream.read(&mut [0; 64])?;
+        ensure!(read > 0, "the backend did not answer");
+        Ok(())
+    })
+}
+
+fn exec(stage: &Stage, name: &str) -> String {
+    let mark = stage.mark(name, "with");
+    get(Mode::Prefork, &format!("/run?case=exec&mark={}&port=9", mark.display()))
+}
+
+fn attack(
+    stage: &Stage,
+    clew: &Clew,
+    name: &str,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<Outcome> {
+    let before = clew.incidents()?;
+    act()?;
+    std::thread::sleep(SETTLE);
+    let news = news(clew, &before)?;
+    let own = news.iter().find(|it| mentions(it, name));
+    if let Some(incident) = own
+        && let Some(address) = named(incident)
+    {
+        let reason = format!(
+            "{address}, who had sent a request before, is blamed: {}",
+            describe(incident)
+        );
+        return Ok(Outcome::new(Verdict::Missed, reason));
+    }
+    Ok(match (stage.mark(name, "with").exists(), own) {
+        (false, incident) => Outcome::new(
+            Verdict::Stopped,
+            incident.map_or_else(|| "no effect, no incident".to_owned(), describe),
+        ),
+        (true, Some(incident)) => Outcome::new(Verdict::Reported, describe(incident)),
+        (true, None) => match limit(name) {
+            Some(reason) => Outcome::new(Verdict::Declared, reason),
+            None => Outcome::new(Verdict::Missed, "the program ran"),
+        },
+    })
+}
