@@ -1,4 +1,8 @@
 //! Bind: a task that has read a request's head works for that request.
+//!
+//! The hook is where TCP tunes its receive buffer to a reader, whichever way he reads: `recv` and its
+//! kin, io_uring, `splice` and `sendfile`, `TCP_ZEROCOPY_RECEIVE` (`sock_recv_length` sees the first
+//! two alone). Peeking does not come here.
 
 use core::ffi::c_void;
 
@@ -17,17 +21,10 @@ use crate::report::now;
 use crate::task::current;
 use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, SocketContext};
 
-const MSG_PEEK: i32 = 2;
-
-/// `tp_btf/sock_recv_length` (sk, ret, flags): `ret` bytes were handed to the current task.
-#[btf_tracepoint(function = "sock_recv_length")]
+/// `tp_btf/tcp_rcv_space_adjust` (sk): the current task has taken bytes from the socket.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn bind(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
-    let ret: i32 = ctx.arg(1);
-    let flags: i32 = ctx.arg(2);
-    if ret <= 0 || flags & MSG_PEEK != 0 {
-        return 0;
-    }
     // SAFETY: the tracepoint's own socket.
     let known = unsafe { socket_context(sk, false) };
     // SAFETY: as above.
@@ -36,6 +33,11 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     if socket.arrived.tagged == 0 {
+        return 0;
+    }
+    // A stream parser (sockmap) takes bytes in softirq, where the current task is anybody.
+    // SAFETY: a member of the tracepoint's own socket.
+    if unsafe { member::<i32>(sk, offset!(sock_sk_lock_owned)) } == 0 {
         return 0;
     }
     // SAFETY: the tracepoint's own socket; the helper checks its type.

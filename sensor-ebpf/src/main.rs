@@ -4,7 +4,7 @@
 //! | step | program | hook |
 //! |---|---|---|
 //! | tag | [`tag::tag`] | `cgroup_skb/ingress` |
-//! | bind | [`bind::bind`] | `tp_btf/sock_recv_length` |
+//! | bind | [`bind::bind`] | `tp_btf/tcp_rcv_space_adjust` |
 //! | inherit | [`inherit::inherit`] | `tp_btf/sched_process_fork` |
 //! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |

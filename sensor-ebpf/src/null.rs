@@ -16,8 +16,8 @@ pub fn null_out(_: SkBuffContext) -> i32 {
     1
 }
 
-/// `tp_btf/sock_recv_length`.
-#[btf_tracepoint(function = "sock_recv_length")]
+/// `tp_btf/tcp_rcv_space_adjust`.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn null_read(_: BtfTracePointContext) -> i32 {
     0
 }

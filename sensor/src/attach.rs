@@ -79,7 +79,7 @@ pub(crate) const STEPS: [Step; 10] = [
     Step {
         step: "bind",
         program: "bind",
-        hook: Hook::Tracepoint("sock_recv_length"),
+        hook: Hook::Tracepoint("tcp_rcv_space_adjust"),
     },
     Step {
         step: "tag",
@@ -106,7 +106,7 @@ const NULLS: [Step; 3] = [
     Step {
         step: "measure",
         program: "null_read",
-        hook: Hook::Tracepoint("sock_recv_length"),
+        hook: Hook::Tracepoint("tcp_rcv_space_adjust"),
     },
 ];
 

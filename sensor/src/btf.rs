@@ -16,6 +16,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -55,6 +56,8 @@ pub(crate) struct Btf {
     strings: usize,
     /// Structures and unions by type id.
     composites: HashMap<u32, Composite>,
+    /// What each `typedef` stands for.
+    aliases: HashMap<u32, u32>,
     /// The first structure of each name.
     names: HashMap<String, u32>,
 }
@@ -78,6 +81,7 @@ impl Btf {
             data,
             strings,
             composites: HashMap::new(),
+            aliases: HashMap::new(),
             names: HashMap::new(),
         };
         btf.index(types, types_end)?;
@@ -107,6 +111,9 @@ impl Btf {
                     self.names.entry(name).or_insert(id);
                 }
             }
+            if kind == KIND_TYPEDEF {
+                self.aliases.insert(id, word(&self.data, at + 8)?);
+            }
             at = body + body_len(kind, count);
             id += 1;
         }
@@ -131,6 +138,34 @@ impl Btf {
             .find_map(|member| self.bits_to(id, member, 0))
             .map(|bits| bits / 8)
             .ok_or_else(missing)
+    }
+
+    /// Byte offset of a member of a member that has a structure without a name of its own.
+    fn offset_within(
+        &self,
+        structure: &'static str,
+        outer: &'static str,
+        member: &'static str,
+    ) -> Result<u32, BtfError> {
+        let missing = || BtfError::Missing { structure, member };
+        let id = *self.names.get(structure).ok_or_else(missing)?;
+        let within = self
+            .type_of(id, outer)
+            .and_then(|id| self.bits_to(id, member, 0));
+        let bits = within.zip(self.bits_to(id, outer, 0));
+        bits.map(|(one, other)| (one + other) / 8)
+            .ok_or_else(missing)
+    }
+
+    /// The type of a member, behind one `typedef`.
+    fn type_of(&self, id: u32, member: &str) -> Option<u32> {
+        let composite = self.composites.get(&id)?;
+        (0..composite.members).find_map(|index| {
+            let at = composite.at + index * 12;
+            let name = self.string(word(&self.data, at)?)?;
+            let inner = word(&self.data, at + 4)?;
+            (name == member).then(|| self.aliases.get(&inner).copied().unwrap_or(inner))
+        })
     }
 
     fn bits_to(&self, id: u32, member: &str, depth: u32) -> Option<u32> {
@@ -223,7 +258,7 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         sock_common_skc_net: at("sock_common", "skc_net")?,
         sock_common_skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
         sock_common_skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
-        pad: 0,
+        sock_sk_lock_owned: btf.offset_within("sock", "sk_lock", "owned")?,
     })
 }
 

@@ -75,8 +75,7 @@ fn kernel() -> Finding {
     } else {
         Err(release)
     };
-    let remedy = "Linux 6.3 or later has the tracepoint sock_recv_length, without which a request \
-                  cannot be bound to its thread";
+    let remedy = "nobody has tried Clew on a kernel older than Linux 6.3";
     Finding::new("kernel", "uname(2)", seen, remedy)
 }
 
@@ -152,6 +151,7 @@ fn provider(step: &Step) -> String {
         Hook::Ingress => "cgroup_skb/ingress".to_owned(),
         Hook::Egress => "cgroup_skb/egress".to_owned(),
         Hook::SocketAddress => format!("cgroup/{}", step.program),
+        Hook::SocketCreation => "cgroup/sock_create".to_owned(),
     }
 }
 

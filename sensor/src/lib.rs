@@ -5,7 +5,7 @@
 //! everything works through open descriptors and no capability is needed any more (Linux 5.19:
 //! `bpf(2)` asks for rights only to create maps and load programs).
 //!
-//! Minimum kernel: 6.3, for the tracepoints `sock_recv_length` and `sk_data_ready`.
+//! Minimum kernel: 6.3; what older ones lack has not been tried out.
 
 mod attach;
 mod btf;

@@ -83,7 +83,7 @@ pub struct Offsets {
     pub sock_common_skc_net: u32,
     pub sock_common_skc_v6_daddr: u32,
     pub sock_common_skc_v6_rcv_saddr: u32,
-    pub pad: u32,
+    pub sock_sk_lock_owned: u32,
 }
 
 /// Index into the `COUNTERS` map: one 64-bit sum per CPU each.
