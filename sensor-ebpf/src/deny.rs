@@ -18,8 +18,8 @@ use crate::maps::{CONNECT_ALLOW, ConnectData, EVENTS, SERVICES, count, offset, s
 use crate::report::{Urgency, has_room, header};
 use crate::task::{context_of, current, nothing};
 
-const PASS: i32 = 1;
-const DENY: i32 = 0;
+pub const PASS: i32 = 1;
+pub const DENY: i32 = 0;
 const TCP: u16 = 6;
 const UDP: u16 = 17;
 /// `SOCK_STREAM`.
@@ -80,9 +80,6 @@ fn judge(ctx: &bpf_sock_addr, address: [u32; 4]) -> i32 {
     if !unsafe { context_of(task, &mut context) } {
         return PASS;
     }
-    let Some(settings) = settings() else {
-        return PASS;
-    };
     // SAFETY: volatile, for the verifier wants each field read at its own width.
     let port = unsafe { core::ptr::read_volatile(&raw const ctx.user_port) };
     let stream = unsafe { core::ptr::read_volatile(&raw const ctx.type_) } == STREAM;
@@ -93,22 +90,27 @@ fn judge(ctx: &bpf_sock_addr, address: [u32; 4]) -> i32 {
         // SAFETY: same size, no padding.
         address: unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) },
     };
+    if denied(task, &context, flow) { DENY } else { PASS }
+}
+
+/// Judges and reports a flow of the running `task`.
+#[inline(always)]
+pub fn denied(task: Task, context: &TaskContext, flow: ConnectData) -> bool {
+    let Some(settings) = settings() else {
+        return false;
+    };
     let mut held = [0; HELD];
     let decision = if allowed(flow) {
         DECISION_ALLOWED
     } else if effective_mode(settings) == MODE_ENFORCE && has_profile(context.service) {
         count(Counter::Denied);
-        hold(&context, settings, &mut held);
+        hold(context, settings, &mut held);
         DECISION_DENIED
     } else {
         DECISION_OBSERVED
     };
-    report(task, &context, &flow, &held, decision);
-    if decision == DECISION_DENIED {
-        DENY
-    } else {
-        PASS
-    }
+    report(task, context, &flow, &held, decision);
+    decision == DECISION_DENIED
 }
 
 #[inline(always)]

@@ -9,6 +9,8 @@
 //! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
+//! | deny | [`raw::socket`] | `cgroup/sock_create` |
+//! | deny | [`raw::capable`] | `tp_btf/cap_capable` (since Linux 6.14) |
 //! | mute | [`mute::mute`] | `cgroup_skb/egress` |
 //!
 //! None of them hooks a system call: a process that does no socket receive, fork or exec never
@@ -31,6 +33,7 @@ mod null;
 mod packet;
 mod path;
 mod prepare;
+mod raw;
 mod report;
 mod snapshot;
 mod tag;

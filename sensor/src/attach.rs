@@ -13,7 +13,7 @@ use crate::sensor::LoadError;
 pub(crate) enum Hook {
     /// A BTF tracepoint, by name.
     Tracepoint(&'static str),
-    /// One that kernels before 6.10 lack, and without which the rest works.
+    /// One that came late to the kernel, and without which the rest works.
     OptionalTracepoint(&'static str),
     /// Packets into a cgroup's sockets.
     Ingress,
@@ -21,6 +21,8 @@ pub(crate) enum Hook {
     Egress,
     /// `connect` and `sendmsg` in a cgroup.
     SocketAddress,
+    /// `socket` in a cgroup.
+    SocketCreation,
 }
 
 /// One program of `sensor-ebpf`, and the step it does.
@@ -35,7 +37,7 @@ pub(crate) struct Step {
 
 /// All programs. Those that mute and judge come before the one that tags: what is tagged is
 /// always judged.
-pub(crate) const STEPS: [Step; 10] = [
+pub(crate) const STEPS: [Step; 12] = [
     Step {
         step: "mute",
         program: "mute",
@@ -65,6 +67,16 @@ pub(crate) const STEPS: [Step; 10] = [
         step: "deny",
         program: "sendmsg6",
         hook: Hook::SocketAddress,
+    },
+    Step {
+        step: "deny",
+        program: "socket",
+        hook: Hook::SocketCreation,
+    },
+    Step {
+        step: "deny",
+        program: "capable",
+        hook: Hook::OptionalTracepoint("cap_capable"),
     },
     Step {
         step: "inherit",
@@ -132,6 +144,7 @@ impl Step {
             ) => it.load(name, btf),
             (Hook::Ingress | Hook::Egress, Some(Program::CgroupSkb(it))) => it.load(),
             (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => it.load(),
+            (Hook::SocketCreation, Some(Program::CgroupSock(it))) => it.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     }
@@ -159,6 +172,10 @@ impl Step {
                 it.take_link(id)?.try_into().map_err(no_link)
             }
             (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => {
+                let id = it.attach(cgroup, mode)?;
+                it.take_link(id)?.try_into().map_err(no_link)
+            }
+            (Hook::SocketCreation, Some(Program::CgroupSock(it))) => {
                 let id = it.attach(cgroup, mode)?;
                 it.take_link(id)?.try_into().map_err(no_link)
             }

@@ -7,6 +7,7 @@ use clew_protocol::kernel::{
     Strength, Transport,
 };
 use clew_protocol::{Moment, Sequence};
+use clew_sensor_abi::policy::PROTOCOL_RAW;
 use clew_sensor_abi::record::{
     self, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED, DECISION_KILLED, DECISION_OBSERVED,
     Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS, STRENGTH_READER, STRENGTH_THREAD,
@@ -92,6 +93,7 @@ fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {
         target: SocketAddr::new(address, record.port),
         transport: match record.protocol {
             17 => Transport::Udp,
+            PROTOCOL_RAW => Transport::Raw,
             _ => Transport::Tcp,
         },
     })

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clew_protocol::kernel::Transport;
-use clew_sensor_abi::policy::{CONNECT_FIXED_BITS, ConnectKey, ExecKey, arguments_hash};
+use clew_sensor_abi::policy::{
+    CONNECT_FIXED_BITS, ConnectKey, ExecKey, PROTOCOL_RAW, arguments_hash,
+};
 use clew_sensor_abi::settings::{MODE_ENFORCE, MODE_LEARN, MODE_OBSERVE};
 
 use crate::file::file_key;
@@ -114,6 +116,7 @@ impl ConnectRule {
             protocol: match self.transport {
                 Transport::Tcp => 6,
                 Transport::Udp => 17,
+                Transport::Raw => PROTOCOL_RAW,
             },
             address: address.octets(),
         }

@@ -176,6 +176,8 @@ pub enum Transport {
     Tcp,
     /// UDP (`connect` or `sendmsg`).
     Udp,
+    /// A raw or packet socket, or another protocol: seen when it is made, with `[::]:0` for a target.
+    Raw,
 }
 
 /// A program at the moment the kernel decided on it; read from its own new memory map.

@@ -32,11 +32,15 @@ pub struct ConnectKey {
     pub service: u32,
     /// Port, host order; 0: any port.
     pub port: u16,
-    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
+    /// `IPPROTO_TCP`, `IPPROTO_UDP` or [`PROTOCOL_RAW`].
     pub protocol: u16,
     /// IPv6 address in network order, IPv4 mapped (RFC 4291 §2.5.5.2).
     pub address: [u8; 16],
 }
+
+/// Stands for every socket that is neither TCP nor UDP: what it sends where is not seen, so address
+/// and port are 0. (`IPPROTO_RAW`.)
+pub const PROTOCOL_RAW: u16 = 255;
 
 /// Bits of [`ConnectKey`] before the address.
 pub const CONNECT_FIXED_BITS: u32 = 64;

@@ -86,7 +86,7 @@ pub struct Connect {
     pub address: [u8; 16],
     /// Port, host order.
     pub port: u16,
-    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
+    /// `IPPROTO_TCP`, `IPPROTO_UDP` or [`crate::policy::PROTOCOL_RAW`].
     pub protocol: u16,
     /// Process id of the caller.
     pub pid: u32,
