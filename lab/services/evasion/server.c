@@ -4,7 +4,7 @@
  *                               splice or zero-copy. Prints its port.
  * evasion helper WORK           the process beside it. Prints the port of its database.
  *
- * GET /run?case=NAME&mark=PATH&port=N   carries out an evasion
+ * GET /run?case=NAME&mark=NAME&port=N   carries out an evasion; the mark is WORK/marks/NAME
  * GET /benign                           what the profile allows, which must work; `?id=1`: leaves the
  *                                       thread's id in WORK/tid
  * GET /echo                             the request's head, as it came
@@ -86,10 +86,12 @@ static int number(const char *target, const char *name) {
 
 static const char *run(const char *target) {
     struct request r = {.database = database};
+    char mark[64] = "";
     const struct evasion *tables[] = {flows, rings, programs, lineages, handoffs};
     snprintf(r.work, sizeof r.work, "%s", work);
     parameter(target, "case", r.name, sizeof r.name);
-    parameter(target, "mark", r.mark, sizeof r.mark);
+    parameter(target, "mark", mark, sizeof mark);
+    snprintf(r.mark, sizeof r.mark, "%s/marks/%s", work, mark);
     r.port = number(target, "port");
     for (size_t table = 0; table < sizeof tables / sizeof *tables; table++)
         for (const struct evasion *it = tables[table]; it->name; it++)

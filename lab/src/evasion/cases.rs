@@ -146,7 +146,7 @@ impl Case {
         self.prepare(port, mode)?;
         send(STRAIGHT, port, &self.request(stage, mode, "without", &sink))?;
         self.settle();
-        Ok(stage.mark(self.name, "without").exists() || sink.was_reached())
+        Ok(stage.is_marked(&stage.mark(self.name, "without")) || sink.was_reached())
     }
 
     /// Plays it with Clew in front.
@@ -174,7 +174,7 @@ impl Case {
         let request = self.request(stage, mode, "with", &sink);
         let answer = send(source, clew.port, &request)?;
         self.settle();
-        let effect = stage.mark(self.name, "with").exists() || sink.was_reached();
+        let effect = stage.is_marked(&stage.mark(self.name, "with")) || sink.was_reached();
         let news = news(clew, &before)?;
         if let Some(wrong) = news
             .iter()
@@ -208,12 +208,7 @@ impl Case {
     /// The request that carries it out.
     fn request(&self, stage: &Stage, mode: Mode, turn: &str, sink: &Sink) -> String {
         let mark = stage.mark(self.name, turn);
-        let target = format!(
-            "/run?case={}&mark={}&port={}",
-            self.name,
-            mark.display(),
-            sink.port
-        );
+        let target = format!("/run?case={}&mark={mark}&port={}", self.name, sink.port);
         get(mode, &target)
     }
 
@@ -221,7 +216,11 @@ impl Case {
     fn prepare(&self, port: u16, mode: Mode) -> Result<()> {
         if self.name == "tid-reuse" {
             let answer = send(super::VISITOR, port, &get(mode, "/benign?id=1"))?;
-            ensure!(answer.status == 200, "the visitor before got {}", answer.status);
+            ensure!(
+                answer.status == 200,
+                "the visitor before got {}",
+                answer.status
+            );
         }
         Ok(())
     }
@@ -256,10 +255,10 @@ fn innocent_may_have_id(stage: &Stage, incident: Option<&Incident>) -> Result<()
     let start = Instant::now();
     let done = Command::new(stage.payload())
         .args(["--as-pid", &pid.to_string()])
-        .arg(&mark)
+        .arg(stage.work.join("marks").join(&mark))
         .status()?;
     ensure!(
-        done.success() && mark.exists(),
+        done.success() && stage.is_marked(&mark),
         "an innocent program with the id {pid} ended with {done} after {:?}",
         start.elapsed()
     );

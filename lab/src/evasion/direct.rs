@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
@@ -34,9 +35,7 @@ pub(crate) fn same_port(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Ou
     let answer = send(VISITOR, clew.port, &get(Mode::Prefork, "/peer"))?;
     let port: u16 = answer.body.trim().parse().context("the peer's port")?;
     attack(stage, clew, name, || {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        let socket = bound(port)?;
         connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, backend)))?;
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -47,9 +46,23 @@ pub(crate) fn same_port(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Ou
     })
 }
 
+/// A socket at `port`, as soon as Clew has let go of it.
+fn bound(port: u16) -> Result<OwnedFd> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        match bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
+            Ok(()) => return Ok(socket),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 fn exec(stage: &Stage, name: &str) -> String {
     let mark = stage.mark(name, "with");
-    get(Mode::Prefork, &format!("/run?case=exec&mark={}&port=9", mark.display()))
+    get(Mode::Prefork, &format!("/run?case=exec&mark={mark}&port=9"))
 }
 
 fn attack(
@@ -62,7 +75,8 @@ fn attack(
     act()?;
     std::thread::sleep(SETTLE);
     let news = news(clew, &before)?;
-    let own = news.iter().find(|it| mentions(it, name));
+    let mark = stage.mark(name, "with");
+    let own = news.iter().find(|it| mentions(it, &mark));
     if let Some(incident) = own
         && let Some(address) = named(incident)
     {
@@ -72,7 +86,7 @@ fn attack(
         );
         return Ok(Outcome::new(Verdict::Missed, reason));
     }
-    Ok(match (stage.mark(name, "with").exists(), own) {
+    Ok(match (stage.is_marked(&mark), own) {
         (false, incident) => Outcome::new(
             Verdict::Stopped,
             incident.map_or_else(|| "no effect, no incident".to_owned(), describe),

@@ -41,7 +41,9 @@ const VISITOR: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 1);
 /// A case is neither stopped nor reported nor a documented limit, there are too many limits, or a
 /// benign request failed.
 pub(crate) fn run(clew: &Path, only: &[String]) -> Result<()> {
-    let work = tempfile::Builder::new().prefix("clew-evasions-").tempdir()?;
+    let work = tempfile::Builder::new()
+        .prefix("clew-evasions-")
+        .tempdir()?;
     open_to_all(work.path())?;
     let mut stage = Stage::start(work.path())?;
     let chosen: Vec<&Case> = CASES
@@ -65,7 +67,12 @@ pub(crate) fn run(clew: &Path, only: &[String]) -> Result<()> {
         } else {
             Outcome::impossible(&stage.note(case.name, "without"))
         };
-        println!("{:28} {:10} {}", case.name, outcome.verdict.name(), outcome.reason);
+        println!(
+            "{:28} {:10} {}",
+            case.name,
+            outcome.verdict.name(),
+            outcome.reason
+        );
         outcomes.push((case.name, outcome));
     }
     let benign = crowd.stop()?;
@@ -127,7 +134,10 @@ fn report(outcomes: &[(&str, Outcome)], sent: u64, failed: u64) -> Result<()> {
         .map(|it| it.0)
         .collect();
     ensure!(missed.is_empty(), "missed: {}", missed.join(", "));
-    ensure!(declared <= DECLARED, "{declared} limits; at most {DECLARED} may be declared");
+    ensure!(
+        declared <= DECLARED,
+        "{declared} limits; at most {DECLARED} may be declared"
+    );
     ensure!(failed == 0, "{failed} of {sent} benign requests failed");
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What the cases play on: the backends, each reading requests in its own way, the process beside
 //! them, and a configuration that puts Clew before all of them. All of it runs before Clew does.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,6 +62,7 @@ pub(crate) struct Stage {
     /// Where Clew listens.
     pub(crate) port: u16,
     backends: Vec<Backend>,
+    names: RandomState,
     _helper: Process,
 }
 
@@ -80,7 +83,11 @@ impl Stage {
         let (helper, database) = start(&["helper", &folder])?;
         let backend = |mode: Mode| {
             let (process, port) = start(&[mode.name(), &folder, &database.to_string()])?;
-            Ok(Backend { mode, port, process })
+            Ok(Backend {
+                mode,
+                port,
+                process,
+            })
         };
         let backends = Mode::ALL
             .into_iter()
@@ -94,6 +101,7 @@ impl Stage {
             configuration,
             port,
             backends,
+            names: RandomState::new(),
             _helper: helper,
         })
     }
@@ -110,14 +118,21 @@ impl Stage {
         Ok(backend.port)
     }
 
-    /// The file that proves that the attack of `case` worked; `turn` tells its runs apart.
-    pub(crate) fn mark(&self, case: &str, turn: &str) -> PathBuf {
-        self.work.join("marks").join(format!("{case}-{turn}"))
+    /// Name of the file that proves that the attack of `case` worked; `turn` tells its runs apart.
+    /// Nothing in it is also in another one: Clew compares what requests say.
+    pub(crate) fn mark(&self, case: &str, turn: &str) -> String {
+        format!("{:016x}", self.names.hash_one((case, turn)))
+    }
+
+    /// Whether the program ran that was to make this mark.
+    pub(crate) fn is_marked(&self, mark: &str) -> bool {
+        self.work.join("marks").join(mark).exists()
     }
 
     /// What the handler noted about a run, on one line.
     pub(crate) fn note(&self, case: &str, turn: &str) -> String {
-        let path = self.mark(case, &format!("{turn}.note"));
+        let name = format!("{}.note", self.mark(case, turn));
+        let path = self.work.join("marks").join(name);
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.trim_end().replace('\n', "; ")
     }

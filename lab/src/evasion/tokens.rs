@@ -56,7 +56,7 @@ pub(crate) fn play(
     let before = clew.incidents()?;
     let backend = stage.backend(Mode::Plain)?;
     let (through, straight) = (stage.mark(name, "through"), stage.mark(name, "straight"));
-    let request = |mark: &std::path::Path| request(place, &token, &mark.to_string_lossy());
+    let request = |mark: &str| request(place, &token, mark);
     let answer = send(source, clew.port, &request(&through))?;
     std::thread::sleep(SETTLE);
     send(STRAIGHT, backend, &request(&straight))?;
@@ -64,21 +64,34 @@ pub(crate) fn play(
     let news = news(clew, &before)?;
     drop(victim);
     for incident in &news {
-        let straight = mentions(incident, &format!("{name}-straight"));
+        let is_straight = mentions(incident, &straight);
         let wrong = match named(incident) {
-            Some(address) if straight => Some(address),
+            Some(address) if is_straight => Some(address),
             Some(address) => (address != IpAddr::V4(source)).then_some(address),
             None => None,
         };
         if let Some(address) = wrong {
-            let how = if straight { "straight" } else { "through Clew" };
-            let reason = format!("{address} is blamed for what was sent {how}: {}", describe(incident));
+            let how = if is_straight {
+                "straight"
+            } else {
+                "through Clew"
+            };
+            let reason = format!(
+                "{address} is blamed for what was sent {how}: {}",
+                describe(incident)
+            );
             return Ok(Outcome::new(Verdict::Missed, reason));
         }
     }
-    let own = news.iter().find(|it| concerns(it, source) && mentions(it, "-through"));
-    let effect = |path: std::path::PathBuf| if path.exists() { "ran" } else { "did not run" };
-    if through.exists() {
+    let own = news
+        .iter()
+        .find(|it| concerns(it, source) && mentions(it, &through));
+    let ran = if stage.is_marked(&straight) {
+        "ran"
+    } else {
+        "did not run"
+    };
+    if stage.is_marked(&through) {
         return Ok(Outcome::new(Verdict::Missed, "the program ran"));
     }
     let reason = match own {
@@ -94,7 +107,7 @@ pub(crate) fn play(
     };
     Ok(Outcome::new(
         Verdict::Stopped,
-        format!("{reason}; sent straight, the program {}, and nobody is blamed", effect(straight)),
+        format!("{reason}; sent straight, the program {ran}, and nobody is blamed"),
     ))
 }
 

@@ -81,15 +81,36 @@ pub(crate) fn describe(incident: &Incident) -> String {
         (_, Decision::Allowed) => None,
         (StepKind::Exec(exec), Decision::Killed) => Some(format!("killed {}", exec.executable)),
         (StepKind::Exec(exec), _) => Some(format!("saw {}", exec.executable)),
-        (StepKind::Connect { target, transport, .. }, decision) => Some(format!(
+        (
+            StepKind::Connect {
+                target, transport, ..
+            },
+            decision,
+        ) => Some(format!(
             "{} {transport:?} to {target}",
-            if decision == Decision::Denied { "denied" } else { "saw" }
+            if decision == Decision::Denied {
+                "denied"
+            } else {
+                "saw"
+            }
         )),
     };
     let mut steps: Vec<String> = incident.steps.iter().filter_map(step).collect();
     steps.dedup();
+    if steps.is_empty() {
+        return format!(
+            "stopped, but the record has no room for it after {} harmless steps ({:?})",
+            incident.steps.len(),
+            incident.proof
+        )
+        .to_lowercase();
+    }
     let cut = steps.len().saturating_sub(3);
     steps.truncate(3);
-    let more = if cut > 0 { format!(" and {cut} more") } else { String::new() };
+    let more = if cut > 0 {
+        format!(" and {cut} more")
+    } else {
+        String::new()
+    };
     format!("{}{more} ({:?})", steps.join(", "), incident.proof).to_lowercase()
 }
