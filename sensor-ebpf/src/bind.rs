@@ -11,13 +11,13 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::RECENT;
 use clew_sensor_abi::ledger::{Flags, Reading};
-use clew_sensor_abi::record::{STRENGTH_READER, TaskContext};
+use clew_sensor_abi::record::{STRENGTH_NONE, STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
 use crate::kernel::{Task, executable, leader, member, process_key};
 use crate::maps::{count, mark_of, offset, reading_at, reading_of, socket_context, task_context};
-use crate::report::now;
+use crate::report::{now, seconds};
 use crate::task::current;
 use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, SocketContext};
 
@@ -32,12 +32,17 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
     let Some(socket) = known.or_else(adopt) else {
         return 0;
     };
-    if socket.arrived.tagged == 0 {
+    if socket.arrived.tagged == 0 && socket.arrived.stranger == 0 {
         return 0;
     }
     // A stream parser (sockmap) takes bytes in softirq, where the current task is anybody.
     // SAFETY: a member of the tracepoint's own socket.
     if unsafe { member::<i32>(sk, offset!(sock_sk_lock_owned)) } == 0 {
+        return 0;
+    }
+    if socket.arrived.tagged == 0 {
+        // SAFETY: the running task.
+        unsafe { estrange(current()) };
         return 0;
     }
     // SAFETY: the tracepoint's own socket; the helper checks its type.
@@ -216,6 +221,35 @@ unsafe fn start(task: Task, socket: &SocketContext, taken: Taken) {
             }
             nth += 1;
         }
+    }
+}
+
+/// A task has read what did not come through Clew: it works for nobody that is known, and for a while
+/// nobody can say of its process whose work it does.
+///
+/// # Safety
+///
+/// `task` is the running task.
+#[inline(always)]
+unsafe fn estrange(task: Task) {
+    // SAFETY: as the caller says; the leader is reached through it.
+    unsafe {
+        let Some(process) = task_context(leader(task), true) else {
+            count(Counter::NoStorage);
+            return;
+        };
+        if process.lineage != 0 {
+            return;
+        }
+        process.stranger = seconds();
+        let Some(own) = task_context(task, false) else {
+            return;
+        };
+        if supersede(own.sequence) {
+            process.overlaps = process.overlaps.wrapping_add(1);
+        }
+        own.sequence = 0;
+        own.strength = STRENGTH_NONE;
     }
 }
 

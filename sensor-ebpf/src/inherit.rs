@@ -2,11 +2,12 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use clew_sensor_abi::record::{STRENGTH_PROCESS, STRENGTH_THREAD};
+use clew_sensor_abi::record::{STRANGER_SECONDS, STRENGTH_PROCESS, STRENGTH_THREAD};
 use clew_sensor_abi::settings::Counter;
 
 use crate::kernel::{Task, member};
 use crate::maps::{count, offset, task_context};
+use crate::report::seconds;
 use crate::task::{context_of, nothing};
 
 /// `tp_btf/sched_process_fork` (parent, child): for processes, threads and vfork alike, before
@@ -31,6 +32,9 @@ pub fn inherit(ctx: BtfTracePointContext) -> i32 {
             context.strength = STRENGTH_THREAD;
         } else {
             context.lineage = 1;
+            if seconds().wrapping_sub(context.stranger) > STRANGER_SECONDS {
+                context.stranger = 0;
+            }
         }
         match task_context(child, true) {
             Some(own) => *own = context,

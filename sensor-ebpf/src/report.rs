@@ -31,6 +31,12 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// The same, whole seconds: never 0 once anything runs.
+#[inline(always)]
+pub fn seconds() -> u32 {
+    (now() / 1_000_000_000) as u32
+}
+
 #[inline(always)]
 pub fn header(kind: u16, tid: u32) -> Header {
     Header {

@@ -117,10 +117,18 @@ fn first_look(
     {
         return First::Followed(arrived(socket));
     }
+    let port = unsafe { (*sk).src_port };
     if !starts_like_a_request(ctx, segment) {
+        // SAFETY: the context's own socket; presence alone is read.
+        if !listens
+            && known.is_none()
+            && unsafe { PORTS.get(port) }.is_some()
+            && let Some(socket) = unsafe { arrived_of(sk, true) }
+        {
+            socket.stranger = 1;
+        }
         return First::Verdict(PASS);
     }
-    let port = unsafe { (*sk).src_port };
     let begin = |socket: &mut Arrived| {
         socket.in_line = 1;
         socket.carried = 0;
@@ -321,7 +329,10 @@ impl Search {
         let end_seq = self.segment.seq.wrapping_add(end);
         let socket = self.socket();
         socket.in_line = 0;
-        let Some(sequence) = sequence else { return };
+        let Some(sequence) = sequence else {
+            socket.estrange();
+            return;
+        };
         socket.tagged = 1;
         let arrival = Arrival::new(socket.head, sequence, end_seq);
         let place = &raw mut socket.queue[socket.head as usize % QUEUE];
@@ -378,6 +389,7 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
             search.move_to(at + found + 1);
             // On an untagged connection: the first header line is not ours, so neither is it.
             search.socket().in_line = 0;
+            search.socket().estrange();
         }
     }
     CONTINUE

@@ -48,6 +48,7 @@ pub unsafe fn context_of(task: Task, to: &mut TaskContext) -> bool {
         to.recent = process.recent;
         to.reads = process.reads;
         to.overlaps = process.overlaps;
+        to.stranger = process.stranger;
         true
     }
 }

@@ -85,7 +85,7 @@ fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {
     let address = IpAddr::V6(Ipv6Addr::from(record.address)).to_canonical();
     Ok(Connect {
         at: Moment(record.header.at),
-        lineage: lineage(&record.context, &record.held)?,
+        lineage: lineage(&record.context, &record.held, Moment(record.header.at))?,
         decision: decision(record.decision)?,
         pid: record.pid,
         tid: record.header.tid,
@@ -102,7 +102,7 @@ fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {
 fn exec(record: &record::Exec) -> Result<Exec, DecodeError> {
     Ok(Exec {
         at: Moment(record.header.at),
-        lineage: lineage(&record.context, &record.held)?,
+        lineage: lineage(&record.context, &record.held, Moment(record.header.at))?,
         decision: decision(record.decision)?,
         process: process(record),
     })
@@ -143,11 +143,12 @@ fn process(record: &record::Exec) -> Process {
     }
 }
 
-fn lineage(context: &TaskContext, held: &[u64]) -> Result<Lineage, DecodeError> {
+fn lineage(context: &TaskContext, held: &[u64], at: Moment) -> Result<Lineage, DecodeError> {
     let recent = (1..=RECENT as u32)
         .map(|back| context.recent[context.reads.wrapping_sub(back) as usize % RECENT])
         .filter(|&sequence| sequence != 0)
         .map(Sequence)
+        .chain(may_be_strangers(context, at).then_some(Sequence::STRANGER))
         .collect();
     Ok(Lineage {
         strength: strength(context.strength)?,
@@ -162,6 +163,19 @@ fn lineage(context: &TaskContext, held: &[u64]) -> Result<Lineage, DecodeError> 
             .map(Sequence)
             .collect(),
     })
+}
+
+/// Whether the work may be that of a request without a token.
+///
+/// Not where a thread read the request itself and no thread of its process was ever at two at once:
+/// reading what has no token ends what it was at.
+fn may_be_strangers(context: &TaskContext, at: Moment) -> bool {
+    let certain = context.strength == STRENGTH_READER && context.overlaps == 0;
+    // A forked child's was looked at when it was forked.
+    let seconds = (at.0 / 1_000_000_000) as u32;
+    let lately = context.lineage != 0
+        || seconds.saturating_sub(context.stranger) <= record::STRANGER_SECONDS;
+    context.stranger != 0 && lately && !certain
 }
 
 fn strength(number: u8) -> Result<Strength, DecodeError> {

@@ -55,6 +55,12 @@ pub struct ProxyId(pub u16);
 #[serde(transparent)]
 pub struct Sequence(pub u64);
 
+impl Sequence {
+    /// Stands for a request that did not come through Clew, of which nothing is known. It is larger
+    /// than any sequence there is.
+    pub const STRANGER: Self = Self(u64::MAX);
+}
+
 /// The secret that makes tokens unforgeable: a 128-bit SipHash key, drawn anew at each start.
 #[derive(Clone)]
 pub struct TokenKey([u8; 16]);

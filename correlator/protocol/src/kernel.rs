@@ -113,7 +113,8 @@ pub struct Lineage {
     /// The thread of the backend that carried it when the lineage began (its `tid`).
     pub tid: u32,
     /// The last requests the backend process had read when the lineage began, newest first,
-    /// at most 8, `sequence` among them.
+    /// at most 8, `sequence` among them. [`Sequence::STRANGER`] comes last when it may be the work of
+    /// a request that did not come through Clew: nobody who did can be named alone then.
     pub recent: Vec<Sequence>,
     /// Those whose responses the kernel holds back until a verdict, at most 4.
     pub held: Vec<Sequence>,

@@ -16,6 +16,7 @@ use crate::clew::Clew;
 use crate::client::send;
 
 const VISITOR: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 9);
+const OTHER_VISITOR: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 10);
 const STRAIGHT: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 3);
 const SETTLE: Duration = Duration::from_millis(400);
 
@@ -32,7 +33,7 @@ pub(crate) fn play(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Outcome
 /// The same, from the port that Clew's connection for a visitor's request came from.
 pub(crate) fn same_port(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Outcome> {
     let backend = stage.backend(Mode::Prefork)?;
-    let answer = send(VISITOR, clew.port, &get(Mode::Prefork, "/peer"))?;
+    let answer = send(OTHER_VISITOR, clew.port, &get(Mode::Prefork, "/peer"))?;
     let port: u16 = answer.body.trim().parse().context("the peer's port")?;
     attack(stage, clew, name, || {
         let socket = bound(port)?;

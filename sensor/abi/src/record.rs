@@ -57,8 +57,15 @@ pub struct TaskContext {
     /// 1 in a forked child and its children: the context is theirs for life.
     pub lineage: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// When the process last read what did not come through Clew, seconds of `CLOCK_MONOTONIC`; 0:
+    /// never. In a forked child: before it was forked, if that was within [`STRANGER_SECONDS`].
+    pub stranger: u32,
 }
+
+/// For so long what a process does may be the doing of a request that did not come through Clew: as
+/// long as any other may be blamed.
+pub const STRANGER_SECONDS: u32 = 60;
 
 /// In the profile or on the allow list.
 pub const DECISION_ALLOWED: u8 = 0;

@@ -40,14 +40,27 @@ pub struct Arrived {
     pub tagged: u8,
     /// 1 while an untagged connection's request line is being searched.
     pub in_line: u8,
+    /// 1 once a service's port was sent what did not come through Clew.
+    pub stranger: u8,
     /// Zero.
-    pub pad: [u8; 22],
+    pub pad: [u8; 21],
     /// The last requests to arrive: the n-th at index n % [`QUEUE`].
     pub queue: [Arrival; QUEUE],
     /// The start of a token line that the last segment ended with.
     pub carry: [u8; CARRY],
     /// Zero.
     pub end: [u64; 2],
+}
+
+impl Arrived {
+    /// A head has arrived that carries no token of this proxy's. Only a service's own ports matter:
+    /// elsewhere what looks like a head may be anything.
+    #[inline(always)]
+    pub fn estrange(&mut self) {
+        if self.tagged == 0 && self.service != 0 {
+            self.stranger = 1;
+        }
+    }
 }
 
 /// What was read from a socket, and sent to it.
