@@ -90,7 +90,11 @@ fn judge(ctx: &bpf_sock_addr, address: [u32; 4]) -> i32 {
         // SAFETY: same size, no padding.
         address: unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(address) },
     };
-    if denied(task, &context, flow) { DENY } else { PASS }
+    if denied(task, &context, flow) {
+        DENY
+    } else {
+        PASS
+    }
 }
 
 /// Judges and reports a flow of the running `task`.

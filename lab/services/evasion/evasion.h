@@ -49,5 +49,7 @@ int ring_recv(struct ring *ring, int fd, void *buffer, unsigned size);
 
 /* What the backend runs beside itself before Clew starts. */
 int helper(const char *work);
+/* Sends a request for `target` to a port on loopback, from the port `from`; 0 when it was answered. */
+int knock(int from, int port, const char *target);
 
 #endif

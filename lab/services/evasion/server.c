@@ -3,6 +3,7 @@
  * evasion MODE WORK DATABASE    serves; MODE says how it reads requests: plain, prefork, io-uring,
  *                               splice or zero-copy. Prints its port.
  * evasion helper WORK           the process beside it. Prints the port of its database.
+ * evasion knock FROM PORT TARGET   a client that comes from a port of its choice.
  *
  * GET /run?case=NAME&mark=NAME&port=N   carries out an evasion; the mark is WORK/marks/NAME
  * GET /benign                           what the profile allows, which must work; `?id=1`: leaves the
@@ -206,6 +207,7 @@ static void serve(int listener) {
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     if (argc == 3 && !strcmp(argv[1], "helper")) return helper(argv[2]);
+    if (argc == 5 && !strcmp(argv[1], "knock")) return knock(atoi(argv[2]), atoi(argv[3]), argv[4]);
     if (argc != 4) return 2;
     mode = argv[1];
     work = argv[2];

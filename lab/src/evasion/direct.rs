@@ -1,12 +1,10 @@
 //! Requests that bypass the proxy: nobody that Clew knows sent them, so nobody may be blamed.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
 use super::cases::news;
 use super::limits::limit;
@@ -25,7 +23,7 @@ pub(crate) fn play(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Outcome
     let backend = stage.backend(Mode::Prefork)?;
     send(VISITOR, clew.port, &get(Mode::Prefork, "/benign"))?;
     attack(stage, clew, name, || {
-        let request = exec(stage, name);
+        let request = get(Mode::Prefork, &exec_target(stage, name));
         send(STRAIGHT, backend, &request).map(drop)
     })
 }
@@ -35,35 +33,18 @@ pub(crate) fn same_port(stage: &mut Stage, clew: &Clew, name: &str) -> Result<Ou
     let backend = stage.backend(Mode::Prefork)?;
     let answer = send(OTHER_VISITOR, clew.port, &get(Mode::Prefork, "/peer"))?;
     let port: u16 = answer.body.trim().parse().context("the peer's port")?;
+    let target = exec_target(stage, name);
     attack(stage, clew, name, || {
-        let socket = bound(port)?;
-        connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, backend)))?;
-        let mut stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(exec(stage, name).as_bytes())?;
-        let read = stream.read(&mut [0; 64])?;
-        ensure!(read > 0, "the backend did not answer");
+        let done = Command::new(stage.program())
+            .args(["knock", &port.to_string(), &backend.to_string(), &target])
+            .status()?;
+        ensure!(done.success(), "no request came from port {port}: {done}");
         Ok(())
     })
 }
 
-/// A socket at `port`, as soon as Clew has let go of it.
-fn bound(port: u16) -> Result<OwnedFd> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        match bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
-            Ok(()) => return Ok(socket),
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
-
-fn exec(stage: &Stage, name: &str) -> String {
-    let mark = stage.mark(name, "with");
-    get(Mode::Prefork, &format!("/run?case=exec&mark={mark}&port=9"))
+fn exec_target(stage: &Stage, name: &str) -> String {
+    format!("/run?case=exec&mark={}&port=9", stage.mark(name, "with"))
 }
 
 fn attack(

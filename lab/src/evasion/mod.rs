@@ -116,7 +116,13 @@ fn report(outcomes: &[(&str, Outcome)], sent: u64, failed: u64) -> Result<()> {
         .map(|(name, it)| json!({"name": name, "result": it.verdict.name(), "reason": it.reason}))
         .collect();
     let declared = count(Verdict::Declared);
-    figures::write(
+    println!(
+        "\n{} stopped, {} reported, {declared} declared, {} missed; {failed} of {sent} benign requests failed",
+        count(Verdict::Stopped),
+        count(Verdict::Reported),
+        count(Verdict::Missed)
+    );
+    figures::save(
         "evasions",
         &json!({
             "cases": cases,

@@ -140,6 +140,11 @@ impl Stage {
     pub(crate) fn payload(&self) -> PathBuf {
         self.work.join("payload")
     }
+
+    /// The program that the backends are, which is also a client that comes from a port of its choice.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.work.join("evasion")
+    }
 }
 
 /// What any visitor of a service sends.
@@ -187,6 +192,7 @@ fn compile(work: &Path) -> Result<()> {
             "programs.c",
             "lineage.c",
             "handoff.c",
+            "knock.c",
         ],
     )
 }

@@ -107,10 +107,14 @@ pub(crate) fn describe(incident: &Incident) -> String {
     }
     let cut = steps.len().saturating_sub(3);
     steps.truncate(3);
+    let lost = match incident.steps_cut {
+        0 => String::new(),
+        lost => format!(", {lost} steps more than the record holds"),
+    };
     let more = if cut > 0 {
         format!(" and {cut} more")
     } else {
         String::new()
     };
-    format!("{}{more} ({:?})", steps.join(", "), incident.proof).to_lowercase()
+    format!("{}{more}{lost} ({:?})", steps.join(", "), incident.proof).to_lowercase()
 }

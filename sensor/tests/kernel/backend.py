@@ -1,7 +1,7 @@
 """A blocking HTTP/1.1 backend: one thread, one connection at a time, keep-alive.
 
 argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defer", for
-TCP_DEFER_ACCEPT. Prints its port, then serves until killed.
+TCP_DEFER_ACCEPT, or "splice", to read by splice. Prints its port, then serves until killed.
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /thread/COMMAND   as run, from a thread that was not there before
@@ -10,6 +10,7 @@ TCP_DEFER_ACCEPT. Prints its port, then serves until killed.
   GET /open/KIND/ADDRESS/PORT
                         opens a flow to there: KIND is tcp, mptcp, fastopen or udp (not connected);
                         answers "opened" or the error
+  GET /raw/KIND         a child opens a socket: KIND is raw, ping or packet; answers with its status, 0 if it could
   GET /tokens           answers with the digits of all tokens it has been sent
   GET anything          answers "ok"
 """
@@ -67,6 +68,19 @@ def open_flow(argument):
     except OSError as error:
         return f"error {error.errno}"
 
+def raw(kind):
+    child = os.fork()
+    if child == 0:
+        kinds = {"raw": (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP),
+                 "ping": (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+                 "packet": (socket.AF_PACKET, socket.SOCK_RAW, 0)}
+        try:
+            socket.socket(*kinds[kind])
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return f"status {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
+
 seen_tokens = []
 
 def note_token(head):
@@ -80,15 +94,26 @@ def tokens(_):
 
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
-    verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow,
+    verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
              "tokens": tokens}
     return verbs.get(verb, lambda _: "ok")(argument)
+
+def read(connection, size):
+    if "splice" not in sys.argv[3:]:
+        return connection.recv(size)
+    connection.setblocking(True)
+    out, into = os.pipe()
+    count = os.splice(connection.fileno(), into, min(size, 65536))
+    data = os.read(out, count)
+    os.close(out)
+    os.close(into)
+    return data
 
 def serve(connection, size):
     data = b""
     while True:
         while b"\r\n\r\n" not in data:
-            more = connection.recv(size)
+            more = read(connection, size)
             if not more:
                 return
             data += more

@@ -1,6 +1,6 @@
 //! What the policy allows, by program, by arguments, by address.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +31,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "policy::flows_of_every_kind_are_denied",
         flows_of_every_kind_are_denied,
+    ),
+    (
+        "policy::raw_sockets_are_denied_or_learned",
+        raw_sockets_are_denied_or_learned,
     ),
     (
         "policy::nobody_tends_the_programs",
@@ -200,6 +204,42 @@ fn flows_of_every_kind_are_denied() -> Result<()> {
     }
     for socket in &datagrams {
         ensure!(socket.recv(&mut [0; 8]).is_err(), "a datagram came through");
+    }
+    Ok(())
+}
+
+/// What they send passes none of the hooks that judge flows. One rule allows them all.
+fn raw_sockets_are_denied_or_learned() -> Result<()> {
+    let learned = ConnectRule {
+        service: Some(0),
+        address: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        prefix_len: 128,
+        port: Some(0),
+        transport: Transport::Raw,
+    };
+    for (connect, expected) in [
+        (vec![], Decision::Denied),
+        (vec![learned], Decision::Allowed),
+    ] {
+        let policy = Policy {
+            connect,
+            profiled: vec![0],
+            ..Policy::default()
+        };
+        let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
+        let mut client = stage.connect()?;
+        for kind in ["raw", "ping", "packet"] {
+            let (sequence, head) = stage.head(&format!("/raw/{kind}"));
+            client.send(&head)?;
+            let connect = stage.wait_connect(sequence).context(kind)?;
+            ensure!(
+                connect.decision == expected && connect.transport == Transport::Raw,
+                "{kind}: {connect:?}"
+            );
+            stage.sensor.release(sequence)?;
+            let opened = client.answer()? == "status 0";
+            ensure!(opened == (expected == Decision::Allowed), "{kind}");
+        }
     }
     Ok(())
 }

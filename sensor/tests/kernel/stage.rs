@@ -94,9 +94,10 @@ impl Stage {
         Self::on(backend, mode, mode, Duration::from_secs(60), policy)
     }
 
-    /// A backend whose connections have a socket only once their first data is there.
-    pub(crate) fn deferred() -> Result<Self> {
-        let backend = Backend::start_with("127.0.0.1", 65_536, &["defer"])?;
+    /// A backend that was started with one more word: "defer", whose connections have a socket only
+    /// once their first data is there, or "splice".
+    pub(crate) fn special(word: &str) -> Result<Self> {
+        let backend = Backend::start_with("127.0.0.1", 65_536, &[word])?;
         let long = Duration::from_secs(60);
         Self::on(
             backend,

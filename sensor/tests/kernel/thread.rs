@@ -1,7 +1,8 @@
 //! Tag and bind: a request is found in what arrives, and bound to the task that has read it.
 
 use anyhow::{Result, ensure};
-use clew_protocol::kernel::KernelEvent;
+use clew_protocol::Sequence;
+use clew_protocol::kernel::{Decision, KernelEvent, Strength};
 use clew_sensor::{Mode, Policy};
 
 use crate::Test;
@@ -47,6 +48,11 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "tag::tokens_elsewhere_in_the_head_of_a_stranger",
         tokens_elsewhere_in_the_head_of_a_stranger,
+    ),
+    ("bind::a_request_read_by_splice", a_request_read_by_splice),
+    (
+        "bind::a_stranger_is_nobody_that_is_known",
+        a_stranger_is_nobody_that_is_known,
     ),
 ];
 
@@ -150,7 +156,7 @@ fn keep_alive_and_bodies() -> Result<()> {
 
 /// `TCP_DEFER_ACCEPT`: the first data comes to the listener's socket.
 fn data_before_there_is_a_socket() -> Result<()> {
-    let mut stage = Stage::deferred()?;
+    let mut stage = Stage::special("defer")?;
     for round in 0..50 {
         let mut client = stage.connect()?;
         for _ in 0..2 {
@@ -285,5 +291,52 @@ fn tokens_elsewhere_in_the_head_of_a_stranger() -> Result<()> {
     ))?;
     ensure!(client.answer()? == "ok");
     ensure!(stage.sensor.counters().accepted == 0);
+    Ok(())
+}
+
+/// `sock_recv_length`, the usual hook, does not see such a reader.
+fn a_request_read_by_splice() -> Result<()> {
+    let mut stage = Stage::special("splice")?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/");
+    client.send(&head)?;
+    ensure!(client.answer()? == "ok");
+    let bound = stage.wait_bound(sequence)?;
+    ensure!(bound.tid == stage.backend.pid());
+    Ok(())
+}
+
+/// What a request without a token does was blamed on the last one that had one.
+fn a_stranger_is_nobody_that_is_known() -> Result<()> {
+    for start in ["GET", "\r\nGET", "get"] {
+        let mut stage = Stage::new(Mode::Enforce)?;
+        let (known, head) = stage.head("/");
+        let mut client = stage.connect()?;
+        client.send(&head)?;
+        ensure!(client.answer()? == "ok");
+        drop(client);
+        let mut client = stage.connect()?;
+        client.send(&format!("{start} /run/id HTTP/1.1\r\nHost: test\r\n\r\n"))?;
+        let exec = stage.wait_exec(known)?;
+        ensure!(exec.decision == Decision::Killed, "{start:?}: {exec:?}");
+        ensure!(
+            exec.lineage.strength == Strength::Process
+                && exec.lineage.recent == [known, Sequence::STRANGER],
+            "{start:?}: {:?}",
+            exec.lineage
+        );
+        stage.sensor.release(known)?;
+        ensure!(client.answer()? == "status -9");
+        drop(client);
+        let (sequence, head) = stage.head("/run/id");
+        let mut client = stage.connect()?;
+        client.send(&head)?;
+        let exec = stage.wait_exec(sequence)?;
+        ensure!(
+            !exec.lineage.recent.contains(&Sequence::STRANGER),
+            "a thread that has read it and is at nothing else: {:?}",
+            exec.lineage
+        );
+    }
     Ok(())
 }
