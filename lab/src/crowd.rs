@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) ok: u64,
     /// Milliseconds of each request that was answered.
     pub(crate) latencies_ms: Vec<f64>,
+    /// What became of those that were not served.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Clients at work; stopped by [`Crowd::stop`], or by drop.
@@ -54,6 +56,7 @@ impl Crowd {
             all.sent += seen.sent;
             all.ok += seen.ok;
             all.latencies_ms.extend(seen.latencies_ms);
+            all.failures.extend(seen.failures);
         }
         all.latencies_ms.sort_by(f64::total_cmp);
         Ok(all)
@@ -78,11 +81,16 @@ fn visit(
     while !stop.load(Ordering::Acquire) {
         let text = request(visitor.into(), seen.sent as u32);
         seen.sent += 1;
-        if let Ok(answer) = client::send(source, port, &text)
-            && answer.status == 200
-        {
-            seen.ok += 1;
-            seen.latencies_ms.push(answer.took.as_secs_f64() * 1e3);
+        match client::send(source, port, &text) {
+            Ok(answer) if answer.status == 200 => {
+                seen.ok += 1;
+                seen.latencies_ms.push(answer.took.as_secs_f64() * 1e3);
+            }
+            Ok(answer) => seen.failures.push(format!(
+                "{} after {:?}: {}",
+                answer.status, answer.took, answer.body
+            )),
+            Err(error) => seen.failures.push(error.to_string()),
         }
         std::thread::sleep(pause);
     }

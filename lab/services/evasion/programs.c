@@ -105,6 +105,7 @@ static void path_race(struct request *r) {
     pthread_create(&thread, NULL, swap_links, &swap);
     for (int round = 0; round < 200; round++) {
         int status = 0;
+        usleep(round % 7 * 30); /* out of step with the other thread */
         pid_t child = fork();
         if (child == 0) {
             char *argv[] = {"true", (char *)r->mark, NULL};

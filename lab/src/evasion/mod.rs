@@ -76,6 +76,9 @@ pub(crate) fn run(clew: &Path, only: &[String]) -> Result<()> {
         outcomes.push((case.name, outcome));
     }
     let benign = crowd.stop()?;
+    for failure in &benign.failures {
+        println!("a benign request: {failure}");
+    }
     clew.stop()?;
     report(&outcomes, benign.sent, benign.sent - benign.ok)
 }
