@@ -1,11 +1,12 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab bench crs fuzz test lint
+.PHONY: help setup demo lab evasions bench crs fuzz test lint
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
 	@echo "make demo    stop a real Log4Shell in the kernel, end to end -> target/figures/demo.json"
 	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json,"
-	@echo "             and who did it, on a dozen stacks               -> target/figures/attribution.json"
+	@echo "             attacks that hide, bans that must not be, and   -> evasions.json, bans.json,"
+	@echo "             who did it, on a dozen stacks                   -> attribution.json"
 	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
@@ -20,6 +21,7 @@ demo: build-lab
 lab: build-lab
 	scripts/lab-stacks
 	target/release/clew-lab lab
+	target/release/clew-lab evasions
 	target/release/clew-lab bans
 	target/release/clew-lab attribution
 
