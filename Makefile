@@ -1,5 +1,5 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab evasions bench crs fuzz test lint
+.PHONY: help setup demo lab bench crs fuzz test lint
 
 help:
 	@echo "make setup   install packages and tools (Debian)"

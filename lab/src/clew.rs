@@ -34,32 +34,9 @@ impl Clew {
         let file = state.with_extension("toml");
         std::fs::write(&file, config)?;
         let port = free_port()?;
-        let log = std::fs::File::create(state.with_extension("log"))?;
-        let mut command = Command::new(binary);
-        command
-            .args(["run", "--upstream", &format!("127.0.0.1:{upstream}")])
-            .args([
-                "--listen",
-                &format!("127.0.0.1:{port}"),
-                "--mode",
-                mode,
-                "--state",
-            ])
-            .arg(&state)
-            .arg("--config")
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(log);
-        let process =
-            Process::spawn(&mut command).context("build it first: cargo build --release")?;
-        let mut clew = Self {
-            port,
-            state,
-            binary: binary.to_owned(),
-            process,
-        };
-        clew.wait_until_up()?;
-        Ok(clew)
+        let (listen, upstream) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{upstream}"));
+        let more = ["--listen", &listen, "--upstream", &upstream];
+        Self::launch(binary, &file, port, mode, state, &more)
     }
 
     /// Starts it with a configuration file that has it listen on `port`.
@@ -70,6 +47,17 @@ impl Clew {
         mode: &str,
         state: PathBuf,
     ) -> Result<Self> {
+        Self::launch(binary, configuration, port, mode, state, &[])
+    }
+
+    fn launch(
+        binary: &Path,
+        configuration: &Path,
+        port: u16,
+        mode: &str,
+        state: PathBuf,
+        more: &[&str],
+    ) -> Result<Self> {
         let log = std::fs::File::create(state.with_extension("log"))?;
         let mut command = Command::new(binary);
         command
@@ -77,6 +65,7 @@ impl Clew {
             .arg(configuration)
             .arg("--state")
             .arg(&state)
+            .args(more)
             .stdout(Stdio::null())
             .stderr(log);
         let process =
