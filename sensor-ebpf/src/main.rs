@@ -10,7 +10,6 @@
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | deny | [`raw::socket`] | `cgroup/sock_create` |
-//! | deny | [`raw::capable`] | `tp_btf/cap_capable` (since Linux 6.14) |
 //! | mute | [`mute::mute`] | `cgroup_skb/egress` |
 //!
 //! None of them hooks a system call: a process that does no socket receive, fork or exec never

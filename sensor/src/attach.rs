@@ -37,7 +37,7 @@ pub(crate) struct Step {
 
 /// All programs. Those that mute and judge come before the one that tags: what is tagged is
 /// always judged.
-pub(crate) const STEPS: [Step; 12] = [
+pub(crate) const STEPS: [Step; 11] = [
     Step {
         step: "mute",
         program: "mute",
@@ -72,11 +72,6 @@ pub(crate) const STEPS: [Step; 12] = [
         step: "deny",
         program: "socket",
         hook: Hook::SocketCreation,
-    },
-    Step {
-        step: "deny",
-        program: "capable",
-        hook: Hook::OptionalTracepoint("cap_capable"),
     },
     Step {
         step: "inherit",

@@ -1,10 +1,11 @@
 //! What each attribution rests on, and what may be done about it.
 
+use clew_protocol::Sequence;
 use clew_protocol::incident::{IncidentAction, StepKind};
 use clew_protocol::kernel::{Decision, Strength};
 use clew_protocol::verdict::Proof;
 
-use crate::scene::{Scene, address};
+use crate::scene::{Scene, address, lineage};
 
 #[test]
 fn content_names_the_request() {
@@ -293,6 +294,20 @@ fn one_who_stored_it_and_left_is_not_banned() {
     scene.now += 40_000_000;
     scene.exec(2, 1, "touch /srv/marker-1");
     assert!(scene.banned().is_empty());
+}
+
+/// A health check that goes past Clew reads nothing of a request, and leaves the only one not alone.
+#[test]
+fn with_a_stranger_there_content_names_and_being_alone_does_not() {
+    for (command, named) in [("touch /srv/marker-1", [1].as_slice()), ("id", &[])] {
+        let mut scene = Scene::new();
+        scene.start(1, "/run?touch /srv/marker-1\n");
+        scene.read(1, 1);
+        let mut lineage = lineage(1, 1, Strength::Reader);
+        lineage.recent.push(Sequence::STRANGER);
+        scene.exec_at(scene.now + 1000, lineage, command, Decision::Killed);
+        assert_eq!(scene.condemned(), named);
+    }
 }
 
 #[test]

@@ -6,7 +6,12 @@ pub(crate) fn limit(case: &str) -> Option<&'static str> {
 }
 
 /// Case, and the reason in plain words.
-const LIMITS: [(&str, &str); 6] = [
+const LIMITS: [(&str, &str); 7] = [
+    (
+        "af-packet",
+        "packet sockets pass no hook but that of every capability check on the host, for which every \
+         process would pay; they need CAP_NET_RAW, which a service should not have",
+    ),
     (
         "handoff-unix",
         "a process that ran before does the work on its own account: what passes between two processes \

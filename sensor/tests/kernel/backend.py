@@ -10,7 +10,7 @@ TCP_DEFER_ACCEPT, or "splice", to read by splice. Prints its port, then serves u
   GET /open/KIND/ADDRESS/PORT
                         opens a flow to there: KIND is tcp, mptcp, fastopen or udp (not connected);
                         answers "opened" or the error
-  GET /raw/KIND         a child opens a socket: KIND is raw, ping or packet; answers with its status, 0 if it could
+  GET /raw/KIND         a child opens a socket: KIND is raw or ping; answers with its status, 0 if it could
   GET /tokens           answers with the digits of all tokens it has been sent
   GET anything          answers "ok"
 """
@@ -72,8 +72,7 @@ def raw(kind):
     child = os.fork()
     if child == 0:
         kinds = {"raw": (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP),
-                 "ping": (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
-                 "packet": (socket.AF_PACKET, socket.SOCK_RAW, 0)}
+                 "ping": (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)}
         try:
             socket.socket(*kinds[kind])
             os._exit(0)

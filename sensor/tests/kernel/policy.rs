@@ -228,7 +228,7 @@ fn raw_sockets_are_denied_or_learned() -> Result<()> {
         };
         let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
         let mut client = stage.connect()?;
-        for kind in ["raw", "ping", "packet"] {
+        for kind in ["raw", "ping"] {
             let (sequence, head) = stage.head(&format!("/raw/{kind}"));
             client.send(&head)?;
             let connect = stage.wait_connect(sequence).context(kind)?;
