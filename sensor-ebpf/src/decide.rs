@@ -14,10 +14,10 @@ use clew_sensor_abi::record::{
 use clew_sensor_abi::settings::{Counter, MODE_ENFORCE, Settings};
 use clew_sensor_abi::siphash::SipHash24;
 
-use crate::hold::hold;
+use crate::hold::{Verdict, hold};
 use crate::kernel::{Task, executable};
 use crate::maps::{EVENTS, EXEC_ALLOW, TRAMPOLINES, count, settings};
-use crate::report::{Urgency, has_room, now};
+use crate::report::{Room, Urgency, has_room, now};
 use crate::snapshot::{fill, read_arguments};
 use crate::task::{context_of, nothing};
 
@@ -39,12 +39,12 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     let file = unsafe { executable(task).0 };
 
-    let has_room = has_room();
+    let has_room = has_room(Room::Harmless);
     let Some(mut entry) = EVENTS.reserve_untyped::<Exec>(0) else {
         // No room to look at the arguments: what any arguments allow passes, the rest does not.
         count(Counter::LostExec);
         if !allowed(&context, file, 0) && mode == MODE_ENFORCE {
-            kill(&context, settings, &mut [0; HELD]);
+            kill(&context, settings, Verdict::Never, &mut [0; HELD]);
         }
         return 0;
     };
@@ -58,7 +58,7 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
         (*record).decision = if allowed(&context, file, arguments) {
             DECISION_ALLOWED
         } else if mode == MODE_ENFORCE {
-            kill(&context, settings, &mut (*record).held);
+            kill(&context, settings, Verdict::Comes, &mut (*record).held);
             DECISION_KILLED
         } else {
             DECISION_OBSERVED
@@ -132,11 +132,11 @@ fn allowed(context: &TaskContext, file: FileKey, arguments: u64) -> bool {
 /// Ends the program before its first instruction, and holds the responses of the requests it
 /// could belong to.
 #[inline(always)]
-fn kill(context: &TaskContext, settings: &Settings, held: &mut [u64; HELD]) {
+fn kill(context: &TaskContext, settings: &Settings, verdict: Verdict, held: &mut [u64; HELD]) {
     // SAFETY: signals the running task's process, at its return to user mode.
     unsafe { bpf_send_signal(SIGKILL) };
     count(Counter::Killed);
-    hold(context, settings, held);
+    hold(context, settings, verdict, held);
 }
 
 struct Hashing {

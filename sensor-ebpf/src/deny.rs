@@ -12,10 +12,10 @@ use clew_sensor_abi::record::{
 use clew_sensor_abi::settings::{Counter, MODE_ENFORCE};
 
 use crate::decide::effective_mode;
-use crate::hold::hold;
+use crate::hold::{Verdict, hold};
 use crate::kernel::{Task, member};
 use crate::maps::{CONNECT_ALLOW, ConnectData, EVENTS, SERVICES, count, offset, settings};
-use crate::report::{Urgency, has_room, header};
+use crate::report::{Room, Urgency, has_room, header};
 use crate::task::{context_of, current, nothing};
 
 pub const PASS: i32 = 1;
@@ -104,28 +104,34 @@ pub fn denied(task: Task, context: &TaskContext, flow: ConnectData) -> bool {
         return false;
     };
     let mut held = [0; HELD];
+    let mut reported = has_room(Room::Harmless);
     let decision = if allowed(flow) {
         DECISION_ALLOWED
     } else if effective_mode(settings) == MODE_ENFORCE && has_profile(context.service) {
         count(Counter::Denied);
-        hold(context, settings, &mut held);
+        reported = has_room(Room::Refused);
+        let verdict = if reported {
+            Verdict::Comes
+        } else {
+            Verdict::Never
+        };
+        hold(context, settings, verdict, &mut held);
         DECISION_DENIED
     } else {
         DECISION_OBSERVED
     };
-    report(task, context, &flow, &held, decision);
+    if reported {
+        report(task, context, &flow, &held, decision);
+    } else {
+        count(Counter::LostConnect);
+    }
     decision == DECISION_DENIED
 }
 
 #[inline(always)]
 fn report(task: Task, context: &TaskContext, flow: &ConnectData, held: &[u64; HELD], decision: u8) {
     let denied = decision == DECISION_DENIED;
-    let reserved = if denied || has_room() {
-        EVENTS.reserve_untyped::<Connect>(0)
-    } else {
-        None
-    };
-    let Some(mut entry) = reserved else {
+    let Some(mut entry) = EVENTS.reserve_untyped::<Connect>(0) else {
         count(Counter::LostConnect);
         return;
     };

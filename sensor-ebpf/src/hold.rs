@@ -13,15 +13,24 @@ use crate::report::now;
 /// response is not held: a full table says E2BIG, a busy one EBUSY.
 const EEXIST: i32 = 17;
 
+/// Whether somebody will say what becomes of a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The event is reported.
+    Comes,
+    /// Its record is lost.
+    Never,
+}
+
 /// Holds the responses of the requests an event could belong to, until a verdict.
 ///
 /// A thread that read the request, in a process where no thread has ever had two open at once,
 /// leaves one. Otherwise the newest `hold_limit` that the process has read are held too.
 #[inline(always)]
-pub fn hold(context: &TaskContext, settings: &Settings, held: &mut [u64; HELD]) {
+pub fn hold(context: &TaskContext, settings: &Settings, verdict: Verdict, held: &mut [u64; HELD]) {
     let certain = context.strength == STRENGTH_READER;
     // Nobody tends a response whose request is certain: it waits for its verdict for ever.
-    let until = if certain {
+    let until = if certain && verdict == Verdict::Comes {
         u64::MAX
     } else {
         now() + settings.hold_span

@@ -47,12 +47,23 @@ pub fn header(kind: u16, tid: u32) -> Header {
     }
 }
 
-/// Whether a record that is not a decision may be written: the last quarter of the ring is kept
-/// for decisions.
+/// How much of the ring a record may find filled, in eighths.
+///
+/// A program start without a record cannot be told from another by its arguments, and is killed: there
+/// must be room for one, however many flows are opened meanwhile.
+#[derive(Clone, Copy)]
+pub enum Room {
+    /// What is not stopped.
+    Harmless = 6,
+    /// Flows that are refused.
+    Refused = 7,
+}
+
+/// Whether such a record may be written.
 #[inline(always)]
-pub fn has_room() -> bool {
+pub fn has_room(room: Room) -> bool {
     let map = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: a ring buffer map and a valid query.
     let filled = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
-    filled <= (RING_BYTES as u64 / 4) * 3
+    filled <= RING_BYTES as u64 / 8 * room as u64
 }
