@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::cty::c_long;
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_send_signal};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_send_signal};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::FileKey;
@@ -18,7 +18,7 @@ use crate::hold::{Verdict, hold};
 use crate::kernel::{Task, executable};
 use crate::maps::{EVENTS, EXEC_ALLOW, TRAMPOLINES, count, settings};
 use crate::report::{Room, Urgency, has_room, now};
-use crate::snapshot::{fill, read_arguments};
+use crate::snapshot::{argument_block, fill, read_arguments};
 use crate::task::{context_of, nothing};
 
 const SIGKILL: u32 = 9;
@@ -39,9 +39,15 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     let file = unsafe { executable(task).0 };
 
-    let has_room = has_room(Room::Harmless);
+    // What is allowed is not reported then, and costs the ring nothing: a record that is discarded
+    // takes its place in it all the same.
+    if !has_room(Room::Harmless)
+        && (mode != MODE_ENFORCE || allowed(&context, file, hash_in_place(settings, task)))
+    {
+        count(Counter::LostExec);
+        return 0;
+    }
     let Some(mut entry) = EVENTS.reserve_untyped::<Exec>(0) else {
-        // No room to look at the arguments: what any arguments allow passes, the rest does not.
         count(Counter::LostExec);
         if !allowed(&context, file, 0) && mode == MODE_ENFORCE {
             kill(&context, settings, Verdict::Never, &mut [0; HELD]);
@@ -65,12 +71,6 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
         };
         (*record).file = file;
         (*record).context = context;
-        let stopped = (*record).decision == DECISION_KILLED;
-        if !stopped && !has_room {
-            entry.discard(0);
-            count(Counter::LostExec);
-            return 0;
-        }
         let urgency = if (*record).decision == DECISION_ALLOWED {
             Urgency::Later
         } else {
@@ -137,6 +137,66 @@ fn kill(context: &TaskContext, settings: &Settings, verdict: Verdict, held: &mut
     unsafe { bpf_send_signal(SIGKILL) };
     count(Counter::Killed);
     hold(context, settings, verdict, held);
+}
+
+struct Streaming {
+    hash: SipHash24,
+    start: u64,
+    length: u32,
+    failed: u32,
+}
+
+/// The same hash as [`hash_arguments`], word by word from the new program's memory: for want of a
+/// record to copy the arguments to. Slower by far.
+#[inline(always)]
+fn hash_in_place(settings: &Settings, task: Task) -> u64 {
+    // SAFETY: the running task.
+    let (start, end) = unsafe { argument_block(task) };
+    let length = end.saturating_sub(start);
+    if length == 0 || length > BLOCK_BYTES as u64 {
+        return 0;
+    }
+    let mut streaming = Streaming {
+        hash: SipHash24::new(settings.key0, settings.key1),
+        start,
+        length: length as u32,
+        failed: 0,
+    };
+    // SAFETY: `next_word` has the signature bpf_loop wants.
+    unsafe {
+        bpf_loop(
+            (BLOCK_BYTES / 8) as u32,
+            next_word as *mut c_void,
+            (&raw mut streaming).cast(),
+            0,
+        );
+    }
+    if streaming.failed != 0 {
+        return 0;
+    }
+    streaming.hash.finish(length.div_ceil(8) * 8) | 1
+}
+
+#[inline(never)]
+extern "C" fn next_word(index: u32, streaming: *mut Streaming) -> c_long {
+    // SAFETY: bpf_loop passes what `hash_in_place` gave it.
+    let streaming = unsafe { &mut *streaming };
+    let from = index * 8;
+    if from >= streaming.length {
+        return 1;
+    }
+    let left = streaming.length - from;
+    let mut word = 0_u64;
+    let size = if left < 8 { left & 7 } else { 8 };
+    let at = streaming.start.wrapping_add(u64::from(from));
+    // SAFETY: at most a word, checked by the helper.
+    let failed = unsafe { bpf_probe_read_user((&raw mut word).cast(), size, at as *const c_void) };
+    if failed != 0 {
+        streaming.failed = 1;
+        return 1;
+    }
+    streaming.hash.word(word);
+    0
 }
 
 struct Hashing {

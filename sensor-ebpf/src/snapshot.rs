@@ -27,13 +27,28 @@ use crate::report::header;
 pub unsafe fn read_arguments(task: Task, record: *mut Exec) -> u32 {
     // SAFETY: reads of the running task's own memory into the record.
     unsafe {
-        let mm: *const c_void = member(task, offset!(task_mm));
-        let start: u64 = probe(mm, offset!(mm_arg_start));
-        let end: u64 = probe(mm, offset!(mm_arg_end));
+        let (start, end) = argument_block(task);
         let (length, cut) = copy_block(start, end, addr_of_mut!((*record).arguments));
         (*record).arguments_len = length;
         (*record).truncated = if cut { TRUNCATED_ARGUMENTS } else { 0 };
         if cut { 0 } else { length }
+    }
+}
+
+/// Where the arguments of a new program start and end.
+///
+/// # Safety
+///
+/// `task` is the running task.
+#[inline(always)]
+pub unsafe fn argument_block(task: Task) -> (u64, u64) {
+    // SAFETY: the caller's word.
+    unsafe {
+        let mm: *const c_void = member(task, offset!(task_mm));
+        (
+            probe(mm, offset!(mm_arg_start)),
+            probe(mm, offset!(mm_arg_end)),
+        )
     }
 }
 
