@@ -6,7 +6,7 @@ use std::time::Duration;
 use clew_protocol::incident::{
     BanRecord, ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind, Timing,
 };
-use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey};
+use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey, Transport};
 use clew_protocol::verdict::Proof;
 use clew_protocol::{IncidentId, Moment, Sequence};
 
@@ -144,6 +144,11 @@ impl Trail {
 
 pub(crate) fn target_of(step: &Step) -> Option<String> {
     match &step.what {
+        // Where a raw socket sends is not seen.
+        StepKind::Connect {
+            transport: Transport::Raw,
+            ..
+        } => None,
         StepKind::Connect { target, .. } => Some(target.to_string()),
         StepKind::Exec(_) => None,
     }
