@@ -7,7 +7,6 @@ use clew_protocol::incident::{
     BanRecord, ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind, Timing,
 };
 use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey, Transport};
-use clew_protocol::verdict::Proof;
 use clew_protocol::{IncidentId, Moment, Sequence};
 
 use crate::proof::Attribution;
@@ -83,6 +82,8 @@ pub(crate) struct Event {
     pub(crate) step: Step,
     /// Its command line and path, for content proof.
     pub(crate) text: Vec<u8>,
+    /// It has been looked at, and nothing but lineage can name its request.
+    pub(crate) is_in_doubt: bool,
 }
 
 impl Event {
@@ -96,6 +97,7 @@ impl Event {
             at: exec.at,
             step: exec_step(exec, redact),
             text,
+            is_in_doubt: false,
         }
     }
 
@@ -106,6 +108,7 @@ impl Event {
             at: connect.at,
             step: connect_step(connect),
             text: Vec::new(),
+            is_in_doubt: false,
         }
     }
 }
@@ -270,10 +273,7 @@ impl Case {
 
     /// Whether this attribution may end a request.
     pub(crate) fn names_one(&self) -> bool {
-        matches!(
-            self.attribution.proof,
-            Proof::Content | Proof::Lineage | Proof::Sole
-        )
+        self.attribution.names_one()
     }
 }
 

@@ -23,6 +23,8 @@ use crate::workload::Workload;
 const TRAILS: usize = 4096;
 /// One request in this many is kept to tell common bytes from rare ones.
 const COMMON_SAMPLE: u64 = 8;
+/// How long a stop waits for the cheapest proof before the others are tried.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// Most stops that wait.
 const WAITING: usize = 256;
 /// How often old things are looked for.
@@ -291,16 +293,24 @@ impl Correlator {
         }
     }
 
-    /// Goes on with what need not wait any longer, in order.
+    /// Goes on with what need not wait any longer.
     fn settle(&mut self, now: Option<Moment>, actions: &mut Vec<Action>) {
-        while let Some(first) = self.waiting.front() {
-            let overdue = now.is_some_and(|now| now >= first.at.after(GRACE));
-            if !overdue && self.knowledge().awaits_end(&first.lineage, first.at) {
-                break;
+        let mut nth = 0;
+        while let Some(event) = self.waiting.get(nth) {
+            let past = |span| now.is_some_and(|now| now >= event.at.after(span));
+            let is_over = past(GRACE) || !self.knowledge().awaits_end(&event.lineage, event.at);
+            // What was sent may say sooner whose it is.
+            let is_tried = !is_over && past(PATIENCE) && !event.is_in_doubt;
+            if is_over || (is_tried && self.attribute(event).names_one()) {
+                if let Some(event) = self.waiting.remove(nth) {
+                    self.incident(event, actions);
+                }
+                continue;
             }
-            if let Some(first) = self.waiting.pop_front() {
-                self.incident(first, actions);
+            if let Some(event) = self.waiting.get_mut(nth) {
+                event.is_in_doubt |= is_tried;
             }
+            nth += 1;
         }
     }
 

@@ -48,6 +48,11 @@ impl Attribution {
         }
     }
 
+    /// Whether it may end a request.
+    pub(crate) fn names_one(&self) -> bool {
+        matches!(self.proof, Proof::Content | Proof::Lineage | Proof::Sole)
+    }
+
     /// Joins what is known of two events of one lineage.
     ///
     /// One proof is enough. Two that name different requests are none: the thread's mark, which

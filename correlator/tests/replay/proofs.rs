@@ -211,6 +211,25 @@ fn the_end_of_the_request_before_is_waited_for() {
     assert_eq!(scene.condemned(), [2]);
 }
 
+/// A loaded proxy tells of the end late; what the request shows of itself is looked at after a millisecond.
+#[test]
+fn content_does_not_wait_for_the_end_of_the_request_before() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(8000, "/a\n");
+    scene.read(8000, 1);
+    for (sequence, inputs) in [(8001, "/run?touch /srv/marker-1\n"), (8002, "/x=hidden\n")] {
+        scene.start(sequence, inputs);
+        scene.read(sequence, 1);
+    }
+    scene.end(8002);
+    scene.exec(8001, 1, "touch /srv/marker-1");
+    assert!(scene.condemned().is_empty());
+    scene.now += 1_500_000;
+    scene.tick();
+    assert_eq!(scene.condemned(), [8001]);
+}
+
 #[test]
 fn threads_and_processes_are_weaker_than_readers() {
     for strength in [Strength::Thread, Strength::Process] {
