@@ -20,10 +20,8 @@ demo: build-lab
 
 lab: build-lab
 	scripts/lab-stacks
-	target/release/clew-lab lab
-	target/release/clew-lab evasions
-	target/release/clew-lab bans
-	target/release/clew-lab attribution
+	@failed=0; for part in lab evasions bans attribution; do \
+	  target/release/clew-lab $$part || failed=1; done; exit $$failed
 
 bench: setup
 	cargo build --release --locked -p clew -p clew-benches

@@ -41,10 +41,10 @@ impl Docket {
 
     /// The one in which `sequence` is named, whatever thread it began on.
     pub(crate) fn naming(&self, sequence: Sequence) -> Option<Place> {
-        let threads = self.cases.keys().copied();
         let is_named =
             |case: &Case| case.names_one() && case.attribution.sequence == Some(sequence);
-        threads.filter_map(|it| self.find(it, is_named)).next()
+        let mut threads = self.cases.iter();
+        threads.find_map(|(thread, cases)| Some(Place(*thread, cases.iter().rposition(is_named)?)))
     }
 
     fn find(&self, thread: Thread, is_it: impl Fn(&Case) -> bool) -> Option<Place> {

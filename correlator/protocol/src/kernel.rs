@@ -177,7 +177,7 @@ pub enum Transport {
     Tcp,
     /// UDP (`connect` or `sendmsg`).
     Udp,
-    /// A raw or packet socket, or another protocol: seen when it is made, with `[::]:0` for a target.
+    /// A raw socket, or another protocol: seen when it is made, with `[::]:0` for a target.
     Raw,
 }
 

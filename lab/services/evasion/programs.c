@@ -205,21 +205,17 @@ static void shebang(struct request *r) {
     unlink(outer);
 }
 
-static void symbolic_link(struct request *r) {
+static void by_link(struct request *r, int make(const char *, const char *)) {
     char payload[300], path[300];
     fresh(r, "true", path, sizeof path);
-    if (symlink(in_work(r, "payload", payload, sizeof payload), path)) note(r, "symlink: %s", strerror(errno));
+    if (make(in_work(r, "payload", payload, sizeof payload), path)) note(r, "link: %s", strerror(errno));
     run_as(r, path);
     unlink(path);
 }
 
-static void hard_link(struct request *r) {
-    char payload[300], path[300];
-    fresh(r, "true", path, sizeof path);
-    if (link(in_work(r, "payload", payload, sizeof payload), path)) note(r, "link: %s", strerror(errno));
-    run_as(r, path);
-    unlink(path);
-}
+static void symbolic_link(struct request *r) { by_link(r, symlink); }
+
+static void hard_link(struct request *r) { by_link(r, link); }
 
 /* The payload lies over a program that the profile allows, in a mount namespace of the child's own. */
 static void bind_mount(struct request *r) {
