@@ -95,8 +95,6 @@ impl<'a> Bench<'a> {
             mode: Mode::Enforce,
             fallback_mode: Mode::Enforce,
             heartbeat_limit: Duration::from_secs(3600),
-            hold_span: Duration::from_secs(1),
-            hold_limit: 4,
             services: vec![Service {
                 name: "bench".into(),
                 ports: vec![self.backend.port],

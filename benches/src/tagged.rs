@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clew_protocol::{ProxyId, Sequence, Token, TokenKey};
+use clew_protocol::{ProxyId, Sequence, ServiceId, Token, TokenKey};
 use rustix::event::epoll;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -148,7 +148,7 @@ impl Load<'_> {
 
     fn send(&mut self, stream: &mut TcpStream) -> Result<()> {
         let sequence = Sequence(self.mint.next.fetch_add(1, Ordering::AcqRel));
-        let token = Token::mint(&self.mint.key, self.mint.proxy, sequence);
+        let token = Token::mint(&self.mint.key, self.mint.proxy, ServiceId(1), sequence);
         self.request[self.digits..self.digits + 32].copy_from_slice(&token.to_hex());
         stream.write_all(&self.request).context("sending")
     }

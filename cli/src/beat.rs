@@ -131,8 +131,8 @@ fn losses(handle: &Handle, sensor: &Sensor, correlator: &Correlator) -> Vec<(&'s
             kernel.no_storage,
         ),
         (
-            "responses not held: the table of marks was full",
-            kernel.marks_full,
+            "responses that went on without a verdict: it took too long",
+            edge.unjudged_responses,
         ),
         (
             "requests forgotten before their time",

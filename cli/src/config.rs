@@ -40,7 +40,6 @@ pub(crate) struct SensorConfiguration {
     pub(crate) fallback_mode: Mode,
     pub(crate) heartbeat_limit: Duration,
     pub(crate) hold_span: Duration,
-    pub(crate) hold_limit: u32,
     pub(crate) redact_environment: bool,
     pub(crate) policy: Policy,
     pub(crate) profile: PathBuf,
@@ -234,16 +233,11 @@ fn sensor(
     if mode == Mode::Enforce && profile.exists() {
         add_profile(&mut policy, &profile, services)?;
     }
-    ensure!(
-        (1..=4).contains(&table.hold_limit),
-        "sensor.hold_limit must be 1 to 4"
-    );
     Ok(SensorConfiguration {
         mode,
         fallback_mode: table.fallback_mode.into(),
         heartbeat_limit: Duration::from_secs(table.heartbeat_seconds.max(1)),
         hold_span: Duration::from_millis(table.hold_ms),
-        hold_limit: table.hold_limit,
         redact_environment: table.redact_environment,
         policy,
         profile,

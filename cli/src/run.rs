@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clew_correlator::profile::Profile;
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{ProxyId, TokenKey};
-use clew_proxy::{Edge, Handle, RulesConfig, Tagging};
+use clew_proxy::{Edge, Handle, RulesConfig, StopCount, Tagging};
 use clew_sensor::{LoadError, Mode, Sensor, Service};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -113,8 +113,6 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         mode: settings.mode,
         fallback_mode: settings.fallback_mode,
         heartbeat_limit: settings.heartbeat_limit,
-        hold_span: settings.hold_span,
-        hold_limit: settings.hold_limit,
         services: services.collect(),
         policy: settings.policy.clone(),
         cgroup: settings.cgroup.clone(),
@@ -131,10 +129,13 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
     })?;
     clear_up();
     let (send, records) = sync_channel(QUEUE);
+    let stops = sensor.stops();
     let tagging = Tagging {
         key,
         proxy: PROXY,
         records: send,
+        stops: StopCount::new(move || stops.total()),
+        hold_span: settings.hold_span,
     };
     Ok(Some((
         Kernel {

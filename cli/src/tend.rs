@@ -71,11 +71,14 @@ impl Tender {
             self.sensor.next_events(span, &mut events)?;
             self.take_records(&mut actions);
             self.sensor.add_reads(&mut events);
+            let stops = self.sensor.handed_out();
             for event in events.drain(..) {
                 self.learn(&event);
                 self.correlator.handle(Input::Kernel(event), &mut actions);
                 self.act(&mut actions);
             }
+            // Whose they are is known by now, or which responses have to wait for it.
+            self.handle.decided(stops);
             let now = Moment::now();
             self.correlator.handle(Input::Tick(now), &mut actions);
             self.act(&mut actions);
@@ -95,7 +98,9 @@ impl Tender {
             match &record {
                 ProxyRecord::Started(started) => self.sensor.expect(started.sequence),
                 ProxyRecord::Ended(ended) => self.sensor.ended(ended.sequence, ended.at),
-                ProxyRecord::Input { .. } | ProxyRecord::InFlight(_) => {}
+                ProxyRecord::Input { .. }
+                | ProxyRecord::Answered { .. }
+                | ProxyRecord::InFlight(_) => {}
             }
             self.correlator.handle(Input::Proxy(record), actions);
         }
@@ -107,12 +112,16 @@ impl Tender {
         for action in actions.drain(..) {
             let failed = match action {
                 Action::Condemn { sequence, incident } => {
-                    // The client's side first: the kernel holds the response already.
                     self.handle.cancel(sequence, incident);
-                    self.sensor.condemn(sequence).err().map(anyhow::Error::from)
+                    None
+                }
+                Action::Hold { sequence } => {
+                    self.handle.hold(sequence);
+                    None
                 }
                 Action::Release { sequence } => {
-                    self.sensor.release(sequence).err().map(anyhow::Error::from)
+                    self.handle.release(sequence);
+                    None
                 }
                 Action::Ban {
                     address,

@@ -84,6 +84,8 @@ pub(crate) struct Event {
     pub(crate) text: Vec<u8>,
     /// It has been looked at, and nothing but lineage can name its request.
     pub(crate) is_in_doubt: bool,
+    /// Those whose responses wait for what comes of it.
+    pub(crate) held: Vec<Sequence>,
 }
 
 impl Event {
@@ -98,6 +100,7 @@ impl Event {
             step: exec_step(exec, redact),
             text,
             is_in_doubt: false,
+            held: Vec::new(),
         }
     }
 
@@ -109,6 +112,7 @@ impl Event {
             step: connect_step(connect),
             text: Vec::new(),
             is_in_doubt: false,
+            held: Vec::new(),
         }
     }
 }
@@ -192,12 +196,10 @@ impl Case {
         }
     }
 
-    /// Adds a step; gives back whose it is.
-    pub(crate) fn add(&mut self, event: Event) -> Lineage {
+    pub(crate) fn add(&mut self, event: Event) {
         self.stopped |= is_stop(event.step.decision);
         self.trail.add(event.at, event.tree, event.step);
         self.touch(event.at.after(QUIET));
-        event.lineage
     }
 
     /// Whether `tree` has a part in it.

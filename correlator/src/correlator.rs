@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use clew_protocol::incident::BanRecord;
 use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent, Lineage, LostClass};
 use clew_protocol::request::{ProxyRecord, RequestEnded};
 use clew_protocol::verdict::Action;
@@ -12,11 +11,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cases::{Case, END_WAIT, Event, Thread, Trail, target_of};
+use crate::cases::{Case, Event, Thread, Trail, target_of};
 use crate::docket::{Docket, Place};
 use crate::process::GRACE;
 use crate::proof::{Attribution, Common, Knowledge, Traces};
-use crate::requests::{MEMORY, Requests, Unheard};
+use crate::requests::{MEMORY, Requests};
+use crate::verdict::{ban, judge};
 use crate::workload::Workload;
 
 /// Most lineages whose steps are kept before anything is known to be wrong.
@@ -86,6 +86,15 @@ pub struct Counters {
     pub incidents: u64,
 }
 
+/// A step whose request is named by another proof than what was sent: whether it shows that is looked for
+/// when the request has been ended, which is in more of a hurry than a ban.
+struct Unweighed {
+    case: IncidentId,
+    lineage: Lineage,
+    at: Moment,
+    traces: Traces,
+}
+
 /// Joins requests and kernel events; see the crate's documentation.
 pub struct Correlator {
     config: Config,
@@ -97,6 +106,7 @@ pub struct Correlator {
     docket: Docket,
     /// Incidents, before it is known whose.
     waiting: VecDeque<Event>,
+    unweighed: Vec<Unweighed>,
     lost: HashMap<LostClass, u64>,
     counters: Counters,
     /// The latest moment heard of.
@@ -116,6 +126,7 @@ impl Correlator {
             trail_order: VecDeque::new(),
             docket: Docket::default(),
             waiting: VecDeque::new(),
+            unweighed: Vec::new(),
             lost: HashMap::new(),
             counters: Counters::default(),
             now: Moment(0),
@@ -184,6 +195,10 @@ impl Correlator {
             ProxyRecord::Input { sequence, bytes } => {
                 self.requests.add_input(sequence, &bytes, self.now);
             }
+            ProxyRecord::Answered { sequence, at } => {
+                self.requests.answer(sequence, at);
+                self.settle(None, actions);
+            }
             ProxyRecord::Ended(ended) => {
                 self.ended(ended);
                 self.settle(None, actions);
@@ -210,7 +225,6 @@ impl Correlator {
         self.counters.events += 1;
         match event {
             KernelEvent::Bound(bound) => self.bound(&bound),
-            KernelEvent::Interleaved { sequence, .. } => self.interleaved(sequence),
             KernelEvent::Exec(exec) => self.exec(&exec, actions),
             KernelEvent::Connect(connect) => self.connect(&connect, actions),
             KernelEvent::Lost { class, total } => self.lose(class, total),
@@ -218,21 +232,8 @@ impl Correlator {
     }
 
     fn bound(&mut self, bound: &Bound) {
-        let interleaved = self.requests.bind(bound, self.now);
+        self.requests.bind(bound, self.now);
         self.workload.bind(bound, &self.requests);
-        if interleaved {
-            self.workload.interleaved(bound.executable);
-        }
-    }
-
-    fn interleaved(&mut self, sequence: Sequence) {
-        match self.requests.interleave(sequence) {
-            Ok(Some(reading)) => self.workload.interleaved(reading.executable),
-            // It will be known who read it.
-            Ok(None) => {}
-            // Somebody is no blocking server, and it cannot be known who.
-            Err(Unheard) => self.workload.lost(self.now),
-        }
     }
 
     fn lose(&mut self, class: LostClass, total: u64) {
@@ -264,17 +265,17 @@ impl Correlator {
             let is_alone = self.knowledge().is_alone(&event.lineage, event.at);
             let known = known.or_else(|| self.docket.last_of(thread).filter(|_| is_alone));
             match known {
-                Some(place) => self.append(place, event, actions),
+                Some(place) => self.append(place, event),
                 None => self
                     .trail(thread, event.at)
                     .add(event.at, event.tree, event.step),
             }
         } else if let Some(place) = known.filter(|it| !self.is_open(*it, &event)) {
-            self.append(place, event, actions);
+            self.append(place, event);
         } else if self.waiting.len() < WAITING
             && self.knowledge().awaits_end(&event.lineage, event.at)
         {
-            self.waiting.push_back(event);
+            self.wait(event, actions);
         } else {
             self.incident(event, actions);
         }
@@ -293,6 +294,14 @@ impl Correlator {
         }
     }
 
+    /// Puts off the question whose an event is; no response that it may end goes on meanwhile.
+    fn wait(&mut self, mut event: Event, actions: &mut Vec<Action>) {
+        event.held = self.knowledge().in_flight(&event.lineage, event.at);
+        let held = event.held.iter();
+        actions.extend(held.map(|&sequence| Action::Hold { sequence }));
+        self.waiting.push_back(event);
+    }
+
     /// Goes on with what need not wait any longer.
     fn settle(&mut self, now: Option<Moment>, actions: &mut Vec<Action>) {
         let mut nth = 0;
@@ -302,8 +311,11 @@ impl Correlator {
             // What was sent may say sooner whose it is.
             let is_tried = !is_over && past(PATIENCE) && !event.is_in_doubt;
             if is_over || (is_tried && self.attribute(event).names_one()) {
-                if let Some(event) = self.waiting.remove(nth) {
+                if let Some(mut event) = self.waiting.remove(nth) {
+                    let held = std::mem::take(&mut event.held);
                     self.incident(event, actions);
+                    let free = held.into_iter();
+                    actions.extend(free.map(|sequence| Action::Release { sequence }));
                 }
                 continue;
             }
@@ -319,23 +331,39 @@ impl Correlator {
         let thread = Thread::of(&event.lineage);
         let same_tree = self.docket.of_tree(thread, event.tree);
         if let Some(place) = same_tree.filter(|it| !self.is_open(*it, &event)) {
-            return self.append(place, event, actions);
+            return self.append(place, event);
         }
-        let attribution = self.attribute(&event);
+        let (lineage, at, traces) = (event.lineage.clone(), event.at, self.traces(&event));
+        let attribution = self.knowledge().attribute(&lineage, at, &traces);
+        let is_unweighed = attribution.names_one() && attribution.evidence.is_none();
         let place = same_tree.or_else(|| self.case_for(&event, &attribution));
-        if let Some(case) = place.and_then(|it| self.docket.get_mut(it)) {
-            let (at, lineage) = (event.at, case.add(event));
+        let case = if let Some(case) = place.and_then(|it| self.docket.get_mut(it)) {
+            case.add(event);
             if !case.condemned {
                 case.attribution.join(attribution);
             }
             judge(case, at, &self.config, &mut self.requests, actions);
-            return release(&lineage, case, actions);
+            case.id
+        } else {
+            let mut case = self.open(&event);
+            let id = case.id;
+            case.attribution = attribution;
+            case.add(event);
+            judge(&mut case, at, &self.config, &mut self.requests, actions);
+            self.file(thread, case, actions);
+            id
+        };
+        if is_unweighed {
+            self.unweighed.push(Unweighed {
+                case,
+                lineage,
+                at,
+                traces,
+            });
         }
-        let mut case = self.open(&event);
-        case.attribution = attribution;
-        let (at, lineage) = (event.at, case.add(event));
-        judge(&mut case, at, &self.config, &mut self.requests, actions);
-        release(&lineage, &case, actions);
+    }
+
+    fn file(&mut self, thread: Thread, case: Case, actions: &mut Vec<Action>) {
         for mut gone in self.docket.file(thread, case) {
             // What is due later is due now.
             if gone.due.is_some() {
@@ -344,9 +372,38 @@ impl Correlator {
         }
     }
 
+    /// Looks for what was sent in what has been attributed otherwise, and bans where that is found.
+    fn weigh(&mut self, actions: &mut Vec<Action>) {
+        for step in std::mem::take(&mut self.unweighed) {
+            let knowledge = Knowledge {
+                requests: &self.requests,
+                workload: &self.workload,
+                common: &self.common,
+            };
+            let mut cases = self.docket.all_mut();
+            let Some(case) = cases.find(|case| case.id == step.case) else {
+                continue;
+            };
+            let Some(sequence) = case.attribution.sequence else {
+                continue;
+            };
+            if case.attribution.evidence.is_none() {
+                let evidence = knowledge.evidence(sequence, &step.lineage, &step.traces);
+                case.attribution.evidence = evidence;
+                ban(case, step.at, &self.config, &self.requests, actions);
+            }
+        }
+    }
+
     /// Whose the event is, by itself and, where the thread is at one request only, by what the thread
     /// did before.
     fn attribute(&self, event: &Event) -> Attribution {
+        let traces = self.traces(event);
+        self.knowledge()
+            .attribute(&event.lineage, event.at, &traces)
+    }
+
+    fn traces(&self, event: &Event) -> Traces {
         let thread = Thread::of(&event.lineage);
         let before = match self.docket.last_of(thread) {
             Some(place) => self.docket.get(place).map(|case| &case.trail),
@@ -354,12 +411,11 @@ impl Correlator {
         };
         let knowledge = self.knowledge();
         let before = before.filter(|_| knowledge.is_alone(&event.lineage, event.at));
-        let traces = Traces {
+        Traces {
             text: event.text.clone(),
             target: target_of(&event.step),
             earlier: before.map(Trail::targets).unwrap_or_default(),
-        };
-        knowledge.attribute(&event.lineage, event.at, &traces)
+        }
     }
 
     /// The case of the same request; or, where the thread is at one request only, that of the same
@@ -382,11 +438,9 @@ impl Correlator {
     }
 
     /// One more step of a case, whoever it is of.
-    fn append(&mut self, place: Place, event: Event, actions: &mut Vec<Action>) {
+    fn append(&mut self, place: Place, event: Event) {
         if let Some(case) = self.docket.get_mut(place) {
-            // A response held again belongs to a request already judged, or to others.
-            let lineage = case.add(event);
-            release(&lineage, case, actions);
+            case.add(event);
         }
     }
 
@@ -408,6 +462,7 @@ impl Correlator {
 
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.settle(Some(now), actions);
+        self.weigh(actions);
         let epoch = self.config.epoch_ns;
         let is_due = |case: &&mut Case| case.due.is_some_and(|due| due <= now);
         for case in self.docket.all_mut().filter(is_due) {
@@ -440,10 +495,10 @@ fn time_of(input: &Input) -> Moment {
     match input {
         Input::Proxy(ProxyRecord::Started(started)) => started.at,
         Input::Proxy(ProxyRecord::Input { .. }) => Moment(0),
+        Input::Proxy(ProxyRecord::Answered { at, .. }) => *at,
         Input::Proxy(ProxyRecord::Ended(ended)) => ended.at,
         Input::Proxy(ProxyRecord::InFlight(flights)) => flights.at,
         Input::Kernel(KernelEvent::Bound(bound)) => bound.at,
-        Input::Kernel(KernelEvent::Interleaved { at, .. }) => *at,
         Input::Kernel(KernelEvent::Exec(exec)) => exec.at,
         Input::Kernel(KernelEvent::Connect(connect)) => connect.at,
         Input::Kernel(KernelEvent::Lost { .. }) => Moment(0),
@@ -455,54 +510,6 @@ fn time_of(input: &Input) -> Moment {
 fn report(case: &mut Case, requests: &Requests, epoch_ns: i128) -> Action {
     let at = timestamp(epoch_ns, case.decided_at);
     Action::Report(Box::new(case.record(requests, at)))
-}
-
-/// Where something was stopped: cancels the request that the attribution names, and bans its source
-/// where it may.
-fn judge(
-    case: &mut Case,
-    at: Moment,
-    config: &Config,
-    requests: &mut Requests,
-    actions: &mut Vec<Action>,
-) {
-    let open = case.stopped && !case.condemned && case.names_one();
-    let Some(sequence) = case.attribution.sequence.filter(|_| open) else {
-        return;
-    };
-    case.condemned = true;
-    requests.condemn(sequence);
-    case.due = Some(at.after(END_WAIT));
-    actions.push(Action::Condemn {
-        sequence,
-        incident: case.id,
-    });
-    let Some(told) = requests.told(sequence) else {
-        return;
-    };
-    let client = &told.client;
-    // What another has stored here fires for whoever comes by: he shows nothing of it, and the other is
-    // long gone.
-    let is_own = case.attribution.evidence.is_some() && requests.was_open(sequence, at);
-    if config.ban && is_own && !client.cross_site && !client.shared {
-        let span = config.ban_span;
-        case.ban = Some(BanRecord {
-            address: client.address,
-            seconds: span.as_secs(),
-        });
-        actions.push(Action::Ban {
-            address: client.address,
-            span,
-            incident: case.id,
-        });
-    }
-}
-
-/// Lets everything go that was held for `lineage`, but what the case has condemned.
-fn release(lineage: &Lineage, case: &Case, actions: &mut Vec<Action>) {
-    let condemned = case.attribution.sequence.filter(|_| case.condemned);
-    let free = lineage.held.iter().filter(|held| Some(**held) != condemned);
-    actions.extend(free.map(|&sequence| Action::Release { sequence }));
 }
 
 /// RFC 3339 in UTC; empty for times outside year 1 to 9999.

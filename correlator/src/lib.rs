@@ -18,6 +18,7 @@ pub mod profile;
 mod proof;
 mod requests;
 mod sketch;
+mod verdict;
 mod workload;
 
 pub use correlator::{Config, Correlator, Counters, Deed, Input};

@@ -105,6 +105,13 @@ impl Process {
         self.crowded || self.threads.get(&tid).is_some_and(has_other)
     }
 
+    /// All that its threads had read by `at` and that were open then.
+    pub(crate) fn open(&self, at: Moment, requests: &Requests) -> impl Iterator<Item = Sequence> {
+        let all = self.threads.values().flat_map(|thread| &thread.open);
+        all.filter(move |(read, sequence)| *read <= at && is_open(*sequence, at, requests))
+            .map(|(_, sequence)| *sequence)
+    }
+
     /// A thread of it is at a request.
     pub(crate) fn is_busy(&self, now: Moment, requests: &Requests) -> bool {
         let mut threads = self.threads.values();

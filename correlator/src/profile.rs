@@ -233,7 +233,6 @@ mod tests {
                 backend: ProcessKey { tgid: 1, start: 1 },
                 tid: 1,
                 recent: Vec::new(),
-                held: Vec::new(),
             },
             decision: Decision::Observed,
             process: Process {

@@ -31,7 +31,8 @@ pub(crate) struct Attribution {
     /// The request; none for [`Proof::Candidates`].
     pub(crate) sequence: Option<Sequence>,
     /// The bytes of the request's own inputs that show in the event. Where lineage or being alone is the
-    /// proof there may be none: what ran was hidden in the request, or came from elsewhere.
+    /// proof they are looked for later, and there may be none: what ran was hidden in the request, or came
+    /// from elsewhere.
     pub(crate) evidence: Option<Vec<u8>>,
     /// Requests it could have been, the likeliest first; at most 32.
     pub(crate) candidates: Vec<Sequence>,
@@ -120,26 +121,21 @@ impl Knowledge<'_> {
     /// Lineage and content allow the same; lineage is looked at first because it costs nothing,
     /// while content is compared with every request that could have done it.
     pub(crate) fn attribute(&self, lineage: &Lineage, at: Moment, traces: &Traces) -> Attribution {
-        let needle = Needle::new(&traces.text);
-        // It proves no more who did it, but whether he meant it.
-        let own = |sequence| {
-            self.stretch(sequence, lineage, traces, &needle)
-                .map(<[u8]>::to_vec)
-        };
         if let Some(sequence) = self.by_lineage(lineage, at) {
             return Attribution {
                 proof: Proof::Lineage,
                 sequence: Some(sequence),
-                evidence: own(sequence),
+                evidence: None,
                 candidates: Vec::new(),
             };
         }
         let mut candidates = self.candidates(lineage, at);
+        let needle = Needle::new(&traces.text);
         let content = self.by_content(lineage, at, traces, &needle, &candidates);
         let (proof, sequence, evidence) = match content {
             Some((sequence, evidence)) => (Proof::Content, Some(sequence), Some(evidence)),
             None => match self.as_sole(lineage, at, &candidates) {
-                Some(sequence) => (Proof::Sole, Some(sequence), own(sequence)),
+                Some(sequence) => (Proof::Sole, Some(sequence), None),
                 None => (Proof::Candidates, None, None),
             },
         };
@@ -153,6 +149,31 @@ impl Knowledge<'_> {
             evidence,
             candidates,
         }
+    }
+
+    /// The bytes of a request's inputs that show in an event which was proven to be its own in another way.
+    /// They prove no more who did it, but whether he meant it.
+    pub(crate) fn evidence(
+        &self,
+        sequence: Sequence,
+        lineage: &Lineage,
+        traces: &Traces,
+    ) -> Option<Vec<u8>> {
+        let needle = Needle::new(&traces.text);
+        let stretch = self.stretch(sequence, lineage, traces, &needle);
+        stretch.map(<[u8]>::to_vec)
+    }
+
+    /// Those in flight that an event may belong to.
+    pub(crate) fn in_flight(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
+        let process = self.workload.process(lineage.backend);
+        let read = process.map(|it| it.open(at, self.requests));
+        let marked = lineage.recent.iter().copied().chain([lineage.sequence]);
+        let marked = marked.filter(|it| self.requests.was_open(*it, at));
+        let mut all: Vec<Sequence> = marked.chain(read.into_iter().flatten()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// All that keeps lineage from being proven is a request that the thread has answered and the

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use clew_protocol::kernel::{Bound, FileKey, ProcessKey};
+use clew_protocol::kernel::{Bound, ProcessKey};
 use clew_protocol::request::{INPUT_LIMIT_BYTES, InFlight, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Sequence};
 
@@ -30,8 +30,6 @@ pub(crate) struct Request {
     pub(crate) condemned: bool,
     /// Who read it, and when.
     pub(crate) read: Option<Reading>,
-    /// It was interleaved with others, by a thread that is not known yet.
-    interleaved: bool,
 }
 
 /// The decoded inputs of a request.
@@ -49,7 +47,6 @@ pub(crate) enum Inputs {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) process: ProcessKey,
-    pub(crate) executable: FileKey,
     pub(crate) at: Moment,
 }
 
@@ -62,7 +59,6 @@ impl Request {
             outcome: None,
             condemned: false,
             read: None,
-            interleaved: false,
         }
     }
 
@@ -171,6 +167,16 @@ impl Requests {
         }
     }
 
+    /// The backend is done with it, whatever becomes of its response.
+    pub(crate) fn answer(&mut self, sequence: Sequence, at: Moment) {
+        if let Some(request) = self.known.get_mut(&sequence)
+            && request.ended.is_none()
+        {
+            request.ended = Some(at);
+            self.ended.push_back((at, sequence));
+        }
+    }
+
     /// Ends what the proxy no longer has in flight, its own record of that being lost.
     pub(crate) fn end_others(&mut self, flights: &InFlight) {
         let open: HashSet<Sequence> = flights.open.iter().copied().collect();
@@ -185,27 +191,14 @@ impl Requests {
         }
     }
 
-    /// Takes note of who read a request; whether it is known to have been interleaved.
-    pub(crate) fn bind(&mut self, bound: &Bound, now: Moment) -> bool {
+    /// Takes note of who read a request.
+    pub(crate) fn bind(&mut self, bound: &Bound, now: Moment) {
         // One that was never heard of is a suspect nevertheless.
         let request = self.entry(bound.sequence, now);
         request.read = Some(Reading {
             process: bound.process,
-            executable: bound.executable,
             at: bound.at,
         });
-        request.interleaved
-    }
-
-    /// Takes note that a request was interleaved; who read it, where that is known.
-    ///
-    /// # Errors
-    ///
-    /// Nothing is known of the request.
-    pub(crate) fn interleave(&mut self, sequence: Sequence) -> Result<Option<Reading>, Unheard> {
-        let request = self.known.get_mut(&sequence).ok_or(Unheard)?;
-        request.interleaved = true;
-        Ok(request.read)
     }
 
     pub(crate) fn condemn(&mut self, sequence: Sequence) {
@@ -364,7 +357,3 @@ impl Requests {
         Some(request)
     }
 }
-
-/// Nothing is known of a request.
-#[derive(Debug)]
-pub(crate) struct Unheard;

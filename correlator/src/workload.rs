@@ -60,14 +60,6 @@ impl Workload {
         }
     }
 
-    /// A response left after the thread of `executable` that it came from had read another
-    /// request.
-    pub(crate) fn interleaved(&mut self, executable: FileKey) {
-        if let Some(conduct) = self.conduct_mut(executable) {
-            conduct.violated = true;
-        }
-    }
-
     /// Reads went unreported: for as long as they could be blamed, nothing is known to be whole.
     pub(crate) fn lost(&mut self, now: Moment) {
         self.lost_until = self.lost_until.max(now.after(MEMORY));

@@ -17,6 +17,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use crate::downstream::{answer_for, phase, spare};
 use crate::exchange::{Exchange, Gateway};
 use crate::flight::Upstream;
+use crate::gate::guard;
 use crate::page::Answer;
 use crate::upstream::{TOKEN, put_first};
 
@@ -155,7 +156,7 @@ impl ProxyHttp for Callbacks {
         upstream_request.insert_header(REQUEST_ID, ctx.id_value()?)?;
         self.forward_client(session, upstream_request)?;
         if let Some(rules) = &mut ctx.rules {
-            rules.replay(session, upstream_request);
+            rules.replay(session, &mut ctx.held, upstream_request);
             rules.narrow(upstream_request);
         }
         if let Some(tagging) = &self.tagging {
@@ -178,11 +179,12 @@ impl ProxyHttp for Callbacks {
         {
             flight.let_go();
         }
-        ctx.check_verdict()?;
+        guard(&self.0, session, ctx)?;
         if is_final(response)
             && let Some(rules) = &mut ctx.rules
         {
-            rules.response_head(session, response, is_complete(session, response))?;
+            let is_complete = is_complete(session, response);
+            rules.response_head(session, &mut ctx.held, response, is_complete)?;
         }
         if is_final(response)
             && let (Some(phase), Some(flight)) = (phase(session), &ctx.flight)
@@ -218,9 +220,9 @@ impl ProxyHttp for Callbacks {
         is_last: bool,
         ctx: &mut Exchange,
     ) -> Result<Option<Duration>> {
-        ctx.check_verdict()?;
+        guard(&self.0, session, ctx)?;
         if let Some(rules) = &mut ctx.rules {
-            rules.response_body(body.as_ref(), is_last)?;
+            rules.response_body(ctx.held.as_ref(), body.as_ref(), is_last)?;
         }
         self.hurry_body(session, ctx);
         ctx.relayed_body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);

@@ -169,7 +169,31 @@ impl Default for Limits {
     }
 }
 
-/// How requests are named for the kernel.
+/// How often the kernel has stopped something so far.
+#[derive(Clone)]
+pub struct StopCount(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl StopCount {
+    /// `read` is called for each piece of a response: it should cost no more than a load.
+    pub fn new(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for StopCount {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_tuple("StopCount")
+            .field(&self.read())
+            .finish()
+    }
+}
+
+/// How requests are named for the kernel, and how their responses wait for its verdicts.
 #[derive(Debug, Clone)]
 pub struct Tagging {
     /// Key of the tokens' MAC.
@@ -178,6 +202,10 @@ pub struct Tagging {
     pub proxy: ProxyId,
     /// Where request records go. Never waited for: what does not fit is counted.
     pub records: SyncSender<ProxyRecord>,
+    /// What the kernel has stopped; a response that comes after a stop waits for [`crate::Handle::decided`].
+    pub stops: StopCount,
+    /// How long it waits at most.
+    pub hold_span: Duration,
 }
 
 /// What requests and responses are judged by, and what that may cost.

@@ -46,6 +46,10 @@ counters! {
     denied_requests,
     /// Requests cancelled by a verdict.
     cancelled,
+    /// Pieces of responses that waited for a verdict.
+    held_responses,
+    /// Those that went on without one: it took too long.
+    unjudged_responses,
     /// Starts and ends of attempts that the correlator's queue had no room for.
     lost_records,
     /// Pieces of requests' inputs that it had no room for.

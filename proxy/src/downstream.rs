@@ -13,7 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use crate::connection::Phase;
 use crate::exchange::{Exchange, Gateway};
 use crate::framing;
-use crate::inspection::nothing;
+use crate::held::nothing;
 use crate::page::Answer;
 use crate::request_line::RequestLine;
 

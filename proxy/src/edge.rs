@@ -27,6 +27,7 @@ use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, Tally};
 use crate::exchange::Gateway;
 use crate::flight::Flights;
+use crate::gate::Gate;
 use crate::inspection::Inspector;
 use crate::proxy_protocol;
 use crate::service::Services;
@@ -102,6 +103,7 @@ impl Edge {
         let gateway = Arc::new(Gateway {
             services: Services::new(config.services)?,
             neighbours: Neighbours::new(config.trusted_hops, config.shared_addresses),
+            gate: Gate::new(config.tagging.as_ref()),
             tagging: config.tagging,
             inspector: config.rules.map(Inspector::new),
             flights: Flights::new()?,
@@ -169,7 +171,31 @@ impl Handle {
     /// Ends an upstream attempt, whatever it waits for: 403, or a cut response. False when it is
     /// over already.
     pub fn cancel(&self, sequence: Sequence, incident: IncidentId) -> bool {
-        self.shared.gateway.flights.cancel(sequence, incident)
+        let is_first = self.shared.gateway.flights.cancel(sequence, incident);
+        self.shared.gateway.gate.notify();
+        is_first
+    }
+
+    /// What an upstream attempt answers waits until as many calls of [`Self::release`] have been made for
+    /// it, or the attempt is cancelled.
+    pub fn hold(&self, sequence: Sequence) {
+        if let Some(flight) = self.shared.gateway.flights.get(sequence) {
+            flight.hold();
+        }
+    }
+
+    /// Takes back one [`Self::hold`].
+    pub fn release(&self, sequence: Sequence) {
+        if let Some(flight) = self.shared.gateway.flights.get(sequence) {
+            flight.free();
+            self.shared.gateway.gate.notify();
+        }
+    }
+
+    /// Everything that follows from the first `stops` of [`Tagging::stops`](crate::Tagging) has been asked
+    /// for: responses that came after them may go on.
+    pub fn decided(&self, stops: u64) {
+        self.shared.gateway.gate.decide(stops);
     }
 
     /// Refuses a source from now on: new connections are closed, requests answered 403. False for

@@ -12,6 +12,8 @@ use crate::client::Neighbours;
 use crate::config::{Limits, Tagging};
 use crate::counters::Tally;
 use crate::flight::{Flight, Flights, Upstream};
+use crate::gate::Gate;
+use crate::held::Held;
 use crate::inputs::BodyInputs;
 use crate::inspection::{Inspection, Inspector};
 use crate::page::Answer;
@@ -30,6 +32,7 @@ pub(crate) struct Gateway {
     /// None: no rules.
     pub(crate) inspector: Option<Arc<Inspector>>,
     pub(crate) flights: Flights,
+    pub(crate) gate: Gate,
     pub(crate) bans: Bans,
     pub(crate) tally: Arc<Tally>,
 }
@@ -53,6 +56,8 @@ pub(crate) struct Exchange {
     pub(crate) upload: Option<Arc<Upload>>,
     /// What rules see of it; none when there are no rules.
     pub(crate) rules: Option<Box<Inspection>>,
+    /// How the client's session is held back, once it is.
+    pub(crate) held: Option<Held>,
     /// Answered by the edge after a failure, with nothing of the request left on the connection.
     pub(crate) reusable: bool,
 }
@@ -73,6 +78,7 @@ impl Exchange {
             cancelled_at: None,
             upload: None,
             rules: None,
+            held: None,
             reusable: false,
         }
     }
@@ -123,8 +129,13 @@ impl Exchange {
             return Ok(());
         }
         self.cancelled_at.get_or_insert_with(Moment::now);
-        Err(Error::new(CONDEMNED))
+        Err(condemned())
     }
+}
+
+/// Ends a request that a verdict has been given on.
+pub(crate) fn condemned() -> Box<Error> {
+    Error::new(CONDEMNED)
 }
 
 /// pingora has dropped the request: its body was overdue, and nobody was left to answer.

@@ -2,12 +2,11 @@
 //!
 //! pingora's callbacks run only when something happens, so none of them can end a request whose
 //! backend hangs. What can is the upstream connection: reset under the waiting task, its read
-//! fails at once, and the backend gets an RST (its own FIN is muted in the kernel, so an orderly
-//! close would leave both ends waiting).
+//! fails at once, and the backend gets an RST.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use clew_protocol::{IncidentId, Sequence};
@@ -29,6 +28,8 @@ pub(crate) struct Upstream {
 pub(crate) struct Flight {
     pub(crate) sequence: Sequence,
     verdict: OnceLock<IncidentId>,
+    /// How many verdicts may still be on it.
+    holds: AtomicU32,
     /// None once the response is complete: the connection may serve others then.
     upstream: Mutex<Option<Upstream>>,
     /// The client's connection; none with HTTP/2, where others use it too.
@@ -38,6 +39,20 @@ pub(crate) struct Flight {
 impl Flight {
     pub(crate) fn is_cancelled(&self) -> bool {
         self.verdict.get().is_some()
+    }
+
+    /// A verdict that is to come may be on it; its response waits.
+    pub(crate) fn hold(&self) {
+        self.holds.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One such verdict has come, and was not.
+    pub(crate) fn free(&self) {
+        self.holds.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Acquire) > 0
     }
 
     /// The response is complete and its connection may serve others; returns once no verdict is
@@ -83,6 +98,7 @@ impl Flights {
         let flight = Arc::new(Flight {
             sequence,
             verdict: OnceLock::new(),
+            holds: AtomicU32::new(0),
             upstream: Mutex::new(upstream),
             client,
         });
@@ -108,13 +124,15 @@ impl Flights {
         self.open.iter().map(|it| Sequence(*it.key())).collect()
     }
 
+    /// An attempt in flight.
+    pub(crate) fn get(&self, sequence: Sequence) -> Option<Arc<Flight>> {
+        let entry = self.open.get(&sequence.0)?;
+        Some(entry.value().clone())
+    }
+
     /// Ends the attempt, whatever it waits for; false when it is over already.
     pub(crate) fn cancel(&self, sequence: Sequence, incident: IncidentId) -> bool {
-        let Some(flight) = self
-            .open
-            .get(&sequence.0)
-            .map(|entry| entry.value().clone())
-        else {
+        let Some(flight) = self.get(sequence) else {
             return false;
         };
         let first = flight.verdict.set(incident).is_ok();

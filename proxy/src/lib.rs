@@ -3,7 +3,8 @@
 //! The only crate that names pingora. [`Edge::bind`] takes the ports while there are rights to,
 //! [`Edge::serve`] runs until [`Handle::shutdown`]. A verdict reaches a request through
 //! [`Handle::cancel`]: the upstream connection is reset under the waiting request, whose task
-//! then answers 403, or cuts the response that it has begun.
+//! then answers 403, or cuts the response that it has begun. Until there is one, responses that may
+//! be the consequence of what the kernel has stopped wait at a gate.
 #![forbid(unsafe_code)]
 
 mod bans;
@@ -17,6 +18,8 @@ mod edge;
 mod exchange;
 mod flight;
 mod framing;
+mod gate;
+mod held;
 mod inputs;
 mod inspection;
 mod page;
@@ -30,7 +33,7 @@ mod upstream;
 pub use bans::Ban;
 pub use config::{
     Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig, RulesConfig, ServiceConfig,
-    Tagging, TlsConfig, TrustedHops, UnknownCoding,
+    StopCount, Tagging, TlsConfig, TrustedHops, UnknownCoding,
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clew_protocol::ServiceId;
 use http::HeaderMap;
 use http::header::HOST;
 use pingora::lb::LoadBalancer;
@@ -18,17 +19,22 @@ const TRIES: usize = 256;
 
 /// A service at work.
 pub(crate) struct Service {
+    pub(crate) id: ServiceId,
     pub(crate) config: ServiceConfig,
     balancer: LoadBalancer<RoundRobin>,
 }
 
 impl Service {
-    pub(crate) fn new(config: ServiceConfig) -> std::io::Result<Self> {
+    pub(crate) fn new(id: ServiceId, config: ServiceConfig) -> std::io::Result<Self> {
         let mut balancer = LoadBalancer::try_from_iter(config.upstreams.iter())?;
         if config.health_check.is_some() {
             balancer.set_health_check(health_check(&config)?);
         }
-        Ok(Self { config, balancer })
+        Ok(Self {
+            id,
+            config,
+            balancer,
+        })
     }
 
     /// Checks the backends for ever, where the configuration says so.
@@ -85,7 +91,8 @@ impl Services {
     pub(crate) fn new(configs: Vec<ServiceConfig>) -> std::io::Result<Self> {
         let services: std::io::Result<Vec<_>> = configs
             .into_iter()
-            .map(|config| Service::new(config).map(Arc::new))
+            .enumerate()
+            .map(|(index, config)| Service::new(id_of(index), config).map(Arc::new))
             .collect();
         services.map(Self)
     }
@@ -110,6 +117,11 @@ impl Services {
         let default = || self.0.iter().find(|it| it.config.hosts.is_empty());
         named.or_else(default).or_else(|| self.0.first())
     }
+}
+
+/// The name in tokens; those that are too many for one are all 0 there.
+fn id_of(index: usize) -> ServiceId {
+    ServiceId(u8::try_from(index + 1).unwrap_or(0))
 }
 
 /// The host of a request without its port; empty when it names none.

@@ -54,7 +54,7 @@ impl Gateway {
             inputs: inputs.into_bytes(),
             edge: edge.unwrap_or_default(),
         };
-        let token = Token::mint(&tagging.key, tagging.proxy, flight.sequence);
+        let token = Token::mint(&tagging.key, tagging.proxy, service.id, flight.sequence);
         self.record(tagging, ProxyRecord::Started(Box::new(started)));
         ctx.flight = Some(flight);
         Some(token)
@@ -94,7 +94,7 @@ impl Gateway {
         self.record(tagging, record);
     }
 
-    fn record(&self, tagging: &Tagging, record: ProxyRecord) {
+    pub(crate) fn record(&self, tagging: &Tagging, record: ProxyRecord) {
         let lost = match &record {
             ProxyRecord::Input { .. } => &self.tally.lost_inputs,
             _ => &self.tally.lost_records,

@@ -15,8 +15,8 @@ use clew_sensor_abi::record::{STRENGTH_NONE, STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
-use crate::kernel::{Task, executable, leader, member, process_key};
-use crate::maps::{count, mark_of, offset, reading_at, reading_of, socket_context, task_context};
+use crate::kernel::{Task, executable, leader, member, probe, process_key};
+use crate::maps::{count, offset, reading_at, socket_context, task_context};
 use crate::report::{now, seconds};
 use crate::task::current;
 use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, SocketContext};
@@ -51,16 +51,38 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // SAFETY: a tcp_sock the verifier knows.
-    let copied: u32 = unsafe { member(tcp.cast(), offset!(tcp_sock_copied_seq)) };
+    let (copied, written) = unsafe {
+        (
+            member(tcp.cast(), offset!(tcp_sock_copied_seq)),
+            member(tcp.cast(), offset!(tcp_sock_write_seq)),
+        )
+    };
     let taken = take_read(socket, copied);
+    let work = Work {
+        sequence: socket.read.current,
+        service: socket.arrived.service,
+        written,
+        socket: sk as u64,
+    };
     let task = current();
     if taken.read == 0 {
-        carry_on(task, socket);
+        carry_on(task, &work);
     } else {
         // SAFETY: the running task.
-        unsafe { start(task, socket, taken) };
+        unsafe { start(task, socket, &work, taken) };
     }
     0
+}
+
+/// What a task has taken up.
+struct Work {
+    /// The request.
+    sequence: u64,
+    service: u32,
+    /// `write_seq` of its socket.
+    written: u32,
+    /// Address of its socket.
+    socket: u64,
 }
 
 /// Which arrivals one read has returned.
@@ -124,15 +146,15 @@ fn arrival(arrived: &Arrived, nth: u32) -> Option<(u64, u32)> {
 
 /// A task reads on in a request (its body): it works for it now, whoever read the head.
 #[inline(always)]
-fn carry_on(task: Task, socket: &SocketContext) {
-    if socket.read.current == 0 {
+fn carry_on(task: Task, work: &Work) {
+    if work.sequence == 0 {
         return;
     }
     // SAFETY: the running task.
     unsafe {
         let own = task_context(task, false);
         if let Some(own) = &own
-            && (own.sequence == socket.read.current || own.lineage != 0)
+            && (own.sequence == work.sequence || own.lineage != 0)
         {
             return;
         }
@@ -142,18 +164,36 @@ fn carry_on(task: Task, socket: &SocketContext) {
         let (backend, executable) = (process.backend, process.executable);
         if let Some(own) = task_context(task, true) {
             (own.backend, own.executable) = (backend, executable);
-            adopt(own, socket, member(task, offset!(task_pid)));
+            adopt(own, work, member(task, offset!(task_pid)));
         }
     }
 }
 
-/// The thread works for the socket's request; what it worked for before.
+/// The thread works for another request.
 #[inline(always)]
-fn adopt(own: &mut TaskContext, socket: &SocketContext, tid: u32) -> u64 {
-    own.service = socket.arrived.service;
+fn adopt(own: &mut TaskContext, work: &Work, tid: u32) {
+    own.service = work.service;
     own.strength = STRENGTH_READER;
     own.tid = tid;
-    core::mem::replace(&mut own.sequence, socket.read.current)
+    own.sequence = work.sequence;
+    own.written = work.written;
+    own.socket = work.socket;
+}
+
+/// Whether the thread has written not one byte to the socket that its request came from.
+///
+/// What lies behind the address of a socket that is gone is another one's, or nothing: whatever is read
+/// there is most unlikely to be the number it had, which says that the thread is done with it.
+///
+/// # Safety
+///
+/// `own` was written by [`adopt`].
+#[inline(always)]
+unsafe fn is_unanswered(own: &TaskContext) -> bool {
+    // SAFETY: an address of the kernel's, once a socket's.
+    own.sequence != 0
+        && unsafe { probe::<u32>(own.socket as *const c_void, offset!(tcp_sock_write_seq)) }
+            == own.written
 }
 
 /// Who has read, and when.
@@ -170,7 +210,7 @@ struct Read {
 ///
 /// `task` is the running task.
 #[inline(always)]
-unsafe fn start(task: Task, socket: &SocketContext, taken: Taken) {
+unsafe fn start(task: Task, socket: &SocketContext, work: &Work, taken: Taken) {
     // SAFETY: as the caller says; the leader is reached through it.
     unsafe {
         let leader = leader(task);
@@ -184,19 +224,23 @@ unsafe fn start(task: Task, socket: &SocketContext, taken: Taken) {
         if process.reads == 0 {
             process.backend = process_key(leader);
             process.executable = executable(task).0;
-            process.service = socket.arrived.service;
         }
+        process.service = work.service;
         let tid = member(task, offset!(task_pid));
         // Most processes that answer have one thread, which is its own leader.
-        let previous = if leader == task {
-            adopt(process, socket, tid)
+        let previous_unanswered = if leader == task {
+            let unanswered = is_unanswered(process);
+            adopt(process, work, tid);
+            unanswered
         } else {
             let Some(own) = task_context(task, true) else {
                 count(Counter::NoStorage);
                 return;
             };
             (own.backend, own.executable) = (process.backend, process.executable);
-            adopt(own, socket, tid)
+            let unanswered = is_unanswered(own);
+            adopt(own, work, tid);
+            unanswered
         };
         let read_now = Read {
             at: now(),
@@ -206,10 +250,10 @@ unsafe fn start(task: Task, socket: &SocketContext, taken: Taken) {
             } else {
                 (taken.read - 1) as u8
             },
-            previous_unanswered: supersede(previous),
+            previous_unanswered,
         };
         if read_now.previous_unanswered || taken.read > 1 {
-            process.overlaps = process.overlaps.wrapping_add(1);
+            process.overlaps = 1;
         }
         let mut nth = 0;
         while nth < QUEUE as u32 {
@@ -245,8 +289,8 @@ unsafe fn estrange(task: Task) {
         let Some(own) = task_context(task, false) else {
             return;
         };
-        if supersede(own.sequence) {
-            process.overlaps = process.overlaps.wrapping_add(1);
+        if is_unanswered(own) {
+            process.overlaps = 1;
         }
         own.sequence = 0;
         own.strength = STRENGTH_NONE;
@@ -271,25 +315,10 @@ fn enter(sequence: u64, process: &mut TaskContext, read: &Read) {
         flags: Flags {
             same_read: read.same_read,
             previous_unanswered: read.previous_unanswered.into(),
-            ..Flags::NONE
+            pad: [0; 6],
         },
         check: 0,
     };
     reading.check = reading.digest();
     *entry = reading;
-}
-
-/// Notes that the thread of `sequence` has gone on to another request; whether not one byte of
-/// the answer had left by then.
-#[inline(always)]
-fn supersede(sequence: u64) -> bool {
-    if sequence == 0 {
-        return false;
-    }
-    let Some(before) = reading_of(sequence) else {
-        return false;
-    };
-    before.flags.superseded = 1;
-    // What is held or condemned cannot have been answered.
-    before.flags.answered == 0 && mark_of(sequence).is_none()
 }

@@ -9,16 +9,16 @@ use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::FileKey;
 use clew_sensor_abi::policy::{ExecKey, SERVICE_ANY};
 use clew_sensor_abi::record::{
-    BLOCK_BYTES, DECISION_ALLOWED, DECISION_KILLED, DECISION_OBSERVED, Exec, HELD, TaskContext,
+    BLOCK_BYTES, DECISION_ALLOWED, DECISION_KILLED, DECISION_OBSERVED, Exec, TaskContext,
 };
 use clew_sensor_abi::settings::{Counter, MODE_ENFORCE, Settings};
 use clew_sensor_abi::siphash::SipHash24;
 
-use crate::hold::{Verdict, hold};
 use crate::kernel::{Task, executable};
 use crate::maps::{EVENTS, EXEC_ALLOW, TRAMPOLINES, count, settings};
 use crate::report::{Room, Urgency, has_room, now};
 use crate::snapshot::{argument_block, fill, read_arguments};
+use crate::stops::note_stop;
 use crate::task::{context_of, nothing};
 
 const SIGKILL: u32 = 9;
@@ -50,7 +50,8 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     let Some(mut entry) = EVENTS.reserve_untyped::<Exec>(0) else {
         count(Counter::LostExec);
         if !allowed(&context, file, 0) && mode == MODE_ENFORCE {
-            kill(&context, settings, Verdict::Never, &mut [0; HELD]);
+            kill();
+            note_stop(false);
         }
         return 0;
     };
@@ -60,24 +61,27 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         let length = read_arguments(task, record);
         let arguments = hash_arguments(settings, &raw const (*record).arguments, length);
-        (*record).held = [0; HELD];
-        (*record).decision = if allowed(&context, file, arguments) {
+        let decision = if allowed(&context, file, arguments) {
             DECISION_ALLOWED
         } else if mode == MODE_ENFORCE {
-            kill(&context, settings, Verdict::Comes, &mut (*record).held);
+            kill();
             DECISION_KILLED
         } else {
             DECISION_OBSERVED
         };
+        (*record).decision = decision;
         (*record).file = file;
         (*record).context = context;
-        let urgency = if (*record).decision == DECISION_ALLOWED {
+        let urgency = if decision == DECISION_ALLOWED {
             Urgency::Later
         } else {
             Urgency::Now
         };
         fill(task, bprm, record);
         entry.submit(urgency.flags());
+        if decision == DECISION_KILLED {
+            note_stop(true);
+        }
     }
     0
 }
@@ -129,14 +133,12 @@ fn allowed(context: &TaskContext, file: FileKey, arguments: u64) -> bool {
     }
 }
 
-/// Ends the program before its first instruction, and holds the responses of the requests it
-/// could belong to.
+/// Ends the program before its first instruction.
 #[inline(always)]
-fn kill(context: &TaskContext, settings: &Settings, verdict: Verdict, held: &mut [u64; HELD]) {
+fn kill() {
     // SAFETY: signals the running task's process, at its return to user mode.
     unsafe { bpf_send_signal(SIGKILL) };
     count(Counter::Killed);
-    hold(context, settings, verdict, held);
 }
 
 struct Streaming {

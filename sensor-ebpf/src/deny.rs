@@ -7,15 +7,15 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use clew_sensor_abi::policy::{CONNECT_FIXED_BITS, SERVICE_ANY};
 use clew_sensor_abi::record::{
-    Connect, DECISION_ALLOWED, DECISION_DENIED, DECISION_OBSERVED, HELD, KIND_CONNECT, TaskContext,
+    Connect, DECISION_ALLOWED, DECISION_DENIED, DECISION_OBSERVED, KIND_CONNECT, TaskContext,
 };
 use clew_sensor_abi::settings::{Counter, MODE_ENFORCE};
 
 use crate::decide::effective_mode;
-use crate::hold::{Verdict, hold};
 use crate::kernel::{Task, member};
 use crate::maps::{CONNECT_ALLOW, ConnectData, EVENTS, SERVICES, count, offset, settings};
 use crate::report::{Room, Urgency, has_room, header};
+use crate::stops::note_stop;
 use crate::task::{context_of, current, nothing};
 
 pub const PASS: i32 = 1;
@@ -103,44 +103,39 @@ pub fn denied(task: Task, context: &TaskContext, flow: ConnectData) -> bool {
     let Some(settings) = settings() else {
         return false;
     };
-    let mut held = [0; HELD];
-    let mut reported = has_room(Room::Harmless);
+    let mut has_room_left = has_room(Room::Harmless);
     let decision = if allowed(flow) {
         DECISION_ALLOWED
     } else if effective_mode(settings) == MODE_ENFORCE && has_profile(context.service) {
         count(Counter::Denied);
-        reported = has_room(Room::Refused);
-        let verdict = if reported {
-            Verdict::Comes
-        } else {
-            Verdict::Never
-        };
-        hold(context, settings, verdict, &mut held);
+        has_room_left = has_room(Room::Refused);
         DECISION_DENIED
     } else {
         DECISION_OBSERVED
     };
-    if reported {
-        report(task, context, &flow, &held, decision);
-    } else {
+    let is_reported = has_room_left && report(task, context, &flow, decision);
+    if !is_reported {
         count(Counter::LostConnect);
     }
-    decision == DECISION_DENIED
+    let is_denied = decision == DECISION_DENIED;
+    if is_denied {
+        note_stop(is_reported);
+    }
+    is_denied
 }
 
+/// Whether there was room for it.
 #[inline(always)]
-fn report(task: Task, context: &TaskContext, flow: &ConnectData, held: &[u64; HELD], decision: u8) {
+fn report(task: Task, context: &TaskContext, flow: &ConnectData, decision: u8) -> bool {
     let denied = decision == DECISION_DENIED;
     let Some(mut entry) = EVENTS.reserve_untyped::<Connect>(0) else {
-        count(Counter::LostConnect);
-        return;
+        return false;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: room for a whole record, every field of which is written; the running task.
     unsafe {
         (*record).header = header(KIND_CONNECT, member(task, offset!(task_pid)));
         (*record).context = *context;
-        (*record).held = *held;
         (*record).address = flow.address;
         (*record).port = flow.port;
         (*record).protocol = flow.protocol;
@@ -150,6 +145,7 @@ fn report(task: Task, context: &TaskContext, flow: &ConnectData, held: &[u64; HE
         (*record).pad = [0; 7];
     }
     entry.submit(if denied { Urgency::Now } else { Urgency::Later }.flags());
+    true
 }
 
 /// Whether the list has the flow, for its service or any, on its port or any.

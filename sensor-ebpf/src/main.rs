@@ -10,7 +10,6 @@
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | deny | [`raw::socket`] | `cgroup/sock_create` |
-//! | mute | [`mute::mute`] | `cgroup_skb/egress` |
 //!
 //! None of them hooks a system call: a process that does no socket receive, fork or exec never
 //! enters this code.
@@ -23,11 +22,9 @@ mod bind;
 mod decide;
 mod deny;
 mod early;
-mod hold;
 mod inherit;
 mod kernel;
 mod maps;
-mod mute;
 mod null;
 mod packet;
 mod path;
@@ -35,6 +32,7 @@ mod prepare;
 mod raw;
 mod report;
 mod snapshot;
+mod stops;
 mod tag;
 mod task;
 mod token;

@@ -1,7 +1,6 @@
 //! Maps, and the two storage types aya-ebpf does not have in the width needed here.
 
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
@@ -14,9 +13,7 @@ use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
 use clew_sensor_abi::FileKey;
 use clew_sensor_abi::ledger::{Accepted, ENTRIES, Reading};
-use clew_sensor_abi::policy::{
-    ExecKey, MARKS as MARKS_CAPACITY, Mark, NEWEST_BY_LOADER, NEWEST_BY_PROGRAMS, Service,
-};
+use clew_sensor_abi::policy::{ExecKey, Service};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
 
@@ -52,14 +49,9 @@ pub static ACCEPTED: Array<Accepted, ENTRIES, { BPF_F_MMAPABLE as usize }> = Arr
 #[btf_map]
 pub static READINGS: Array<Reading, ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// What may not leave, by sequence. Entries come and go with verdicts, never with traffic.
+/// What was stopped: `STOPS_ALL` and `STOPS_UNREPORTED`; the loader maps it.
 #[btf_map]
-pub static MARKS: HashMap<u64, Mark, { MARKS_CAPACITY as usize }> = HashMap::new();
-
-/// Sequence of the newest request ever marked, by the programs and by the loader. Traffic that is
-/// newer than all marks, which is nearly all traffic, need not look into [`MARKS`].
-#[btf_map]
-static NEWEST_MARK: Array<u64, 2> = Array::new();
+pub static STOPS: Array<u64, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// What arrived on connections that have no socket yet. Entries go when the socket is there; what
 /// is left of connections that never came to be, the loader removes.
@@ -74,7 +66,7 @@ pub static EARLY_SEEN: Array<u32, 1> = Array::new();
 #[btf_map]
 pub static SPARE: PerCpuArray<Early, 1> = PerCpuArray::new();
 
-/// Services by entry port (host order).
+/// Ports that services are entered by (host order).
 #[btf_map]
 pub static PORTS: HashMap<u32, u32, 1024> = HashMap::new();
 
@@ -145,55 +137,6 @@ pub fn reading_at(sequence: u64) -> Option<&'static mut Reading> {
     let reading = READINGS.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1))?;
     // SAFETY: array elements live as long as the map; members are written one by one.
     Some(unsafe { &mut *reading })
-}
-
-/// The reading of `sequence`, if that of a later request has not taken its place.
-#[inline(always)]
-pub fn reading_of(sequence: u64) -> Option<&'static mut Reading> {
-    reading_at(sequence).filter(|reading| reading.sequence == sequence)
-}
-
-/// The mark of `sequence`, if it has one.
-#[inline(always)]
-pub fn mark_of(sequence: u64) -> Option<&'static Mark> {
-    // SAFETY: elements of an array map, each read once.
-    let newest = |index| unsafe { NEWEST_MARK.get_ptr(index).map(|it| it.read_volatile()) };
-    if newest(NEWEST_BY_PROGRAMS)? < sequence && newest(NEWEST_BY_LOADER)? < sequence {
-        return None;
-    }
-    // SAFETY: fields are read once each; an entry that goes meanwhile was a verdict's doing.
-    unsafe { MARKS.get(sequence) }
-}
-
-/// Says that `sequence` is about to be marked.
-#[inline(always)]
-pub fn announce_mark(sequence: u64) {
-    let Some(newest) = NEWEST_MARK.get_ptr_mut(NEWEST_BY_PROGRAMS) else {
-        return;
-    };
-    let mut tries = 0;
-    while tries < 4 {
-        // SAFETY: an element of an array map.
-        let seen = unsafe { newest.read_volatile() };
-        // SAFETY: as above; other CPUs exchange too.
-        if seen >= sequence || unsafe { exchange(newest, seen, sequence) } {
-            return;
-        }
-        tries += 1;
-    }
-    // SAFETY: as above. From now on every response looks into MARKS.
-    unsafe { newest.write_volatile(u64::MAX) };
-}
-
-/// Compares and exchanges; whether it was `old`. (`core::sync::atomic` has none on this target.)
-///
-/// # Safety
-///
-/// `at` may be read and written.
-#[inline(always)]
-pub unsafe fn exchange(at: *mut u64, old: u64, new: u64) -> bool {
-    // SAFETY: the caller's word.
-    unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(at, old, new).1 }
 }
 
 #[inline(always)]

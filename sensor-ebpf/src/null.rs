@@ -10,12 +10,6 @@ pub fn null(_: SkBuffContext) -> i32 {
     1
 }
 
-/// `cgroup_skb/egress`.
-#[cgroup_skb]
-pub fn null_out(_: SkBuffContext) -> i32 {
-    1
-}
-
 /// `tp_btf/tcp_rcv_space_adjust`.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn null_read(_: BtfTracePointContext) -> i32 {

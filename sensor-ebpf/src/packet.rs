@@ -11,12 +11,9 @@ pub struct Segment {
     pub len: u32,
     /// TCP sequence number of the first payload byte.
     pub seq: u32,
-    /// The FIN flag.
-    pub fin: bool,
 }
 
 const IPPROTO_TCP: u8 = 6;
-const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 
@@ -72,7 +69,6 @@ impl Segment {
             offset,
             len,
             seq,
-            fin: flags & FIN != 0,
         })
     }
 }

@@ -133,8 +133,8 @@ fn first_look(
         socket.in_line = 1;
         socket.carried = 0;
         socket.next_seq = segment.seq;
-        // SAFETY: read at once, and services are never removed while programs run.
-        socket.service = unsafe { PORTS.get(port) }.copied().unwrap_or(0);
+        // SAFETY: presence alone is read.
+        socket.is_entry = unsafe { PORTS.get(port) }.is_some().into();
     };
     if listens {
         return match early::arriving(ctx, sk.cast(), segment.seq, begin) {
@@ -325,16 +325,17 @@ impl Search {
     fn accept(&mut self, line: *const u8, end: u32) {
         let Some(settings) = settings() else { return };
         // SAFETY: a whole token line lies at `line`.
-        let sequence = unsafe { redeem(line.add(TOKEN_LINE.len()), settings) };
+        let redeemed = unsafe { redeem(line.add(TOKEN_LINE.len()), settings) };
         let end_seq = self.segment.seq.wrapping_add(end);
         let socket = self.socket();
         socket.in_line = 0;
-        let Some(sequence) = sequence else {
+        let Some(redeemed) = redeemed else {
             socket.estrange();
             return;
         };
         socket.tagged = 1;
-        let arrival = Arrival::new(socket.head, sequence, end_seq);
+        socket.service = redeemed.service.into();
+        let arrival = Arrival::new(socket.head, redeemed.sequence, end_seq);
         let place = &raw mut socket.queue[socket.head as usize % QUEUE];
         // SAFETY: words of a map value, written once each: their reader may be on another CPU.
         unsafe {

@@ -1,11 +1,13 @@
 //! Recognising a token line.
 
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+
 use clew_sensor_abi::ledger::ENTRIES;
 use clew_sensor_abi::settings::{Counter, Settings};
 use clew_sensor_abi::siphash::siphash24;
 use clew_sensor_abi::{TOKEN_DIGITS, TOKEN_LINE};
 
-use crate::maps::{ACCEPTED, count, exchange};
+use crate::maps::{ACCEPTED, count};
 
 /// Bytes from the line feed before the name to the last digit.
 pub const LINE_BYTES: usize = TOKEN_LINE.len() + TOKEN_DIGITS;
@@ -87,17 +89,25 @@ unsafe fn word_at(at: *const u8) -> u64 {
     u64::from_le(unsafe { core::ptr::read_volatile(at.cast::<u64>()) })
 }
 
-/// Decodes, verifies and redeems the token whose digits start at `digits`; its sequence.
+/// What a token names.
+pub struct Redeemed {
+    /// The request.
+    pub sequence: u64,
+    /// The service that it is for.
+    pub service: u8,
+}
+
+/// Decodes, verifies and redeems the token whose digits start at `digits`.
 ///
 /// # Safety
 ///
 /// [`TOKEN_DIGITS`] bytes at `digits` are readable.
 #[inline(always)]
-pub unsafe fn redeem(digits: *const u8, settings: &Settings) -> Option<u64> {
+pub unsafe fn redeem(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
     // SAFETY: the caller's word.
     let (name, mac) = unsafe { (word(digits)?, word(digits.add(16))?) };
     // Tokens of other proxies are for other sensors.
-    if (name >> 48) as u32 != settings.proxy {
+    if (name >> 56) as u32 != settings.proxy {
         return None;
     }
     // The MAC is over the bytes in wire order, and is itself little-endian on the wire.
@@ -113,7 +123,10 @@ pub unsafe fn redeem(digits: *const u8, settings: &Settings) -> Option<u64> {
         return None;
     }
     count(Counter::Accepted);
-    Some(sequence)
+    Some(Redeemed {
+        sequence,
+        service: (name >> 48) as u8,
+    })
 }
 
 /// Sixteen hex digits as a big-endian word.
@@ -154,6 +167,7 @@ fn accept_once(sequence: u64) -> bool {
     // the same token one wins.
     unsafe {
         let seen = core::ptr::read_volatile(newest);
-        seen < sequence && exchange(newest, seen, sequence)
+        // (`core::sync::atomic` has none on this target.)
+        seen < sequence && atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(newest, seen, sequence).1
     }
 }

@@ -17,8 +17,6 @@ pub(crate) enum Hook {
     OptionalTracepoint(&'static str),
     /// Packets into a cgroup's sockets.
     Ingress,
-    /// Packets out of a cgroup's sockets.
-    Egress,
     /// `connect` and `sendmsg` in a cgroup.
     SocketAddress,
     /// `socket` in a cgroup.
@@ -35,14 +33,8 @@ pub(crate) struct Step {
     pub(crate) hook: Hook,
 }
 
-/// All programs. Those that mute and judge come before the one that tags: what is tagged is
-/// always judged.
-pub(crate) const STEPS: [Step; 11] = [
-    Step {
-        step: "mute",
-        program: "mute",
-        hook: Hook::Egress,
-    },
+/// All programs. Those that judge come before the one that tags: what is tagged is always judged.
+pub(crate) const STEPS: [Step; 10] = [
     Step {
         step: "decide",
         program: "decide",
@@ -99,16 +91,11 @@ pub(crate) const STEPS: [Step; 11] = [
 pub(crate) const NULL: &str = "null";
 
 /// Programs that do nothing, on the hooks that every request passes.
-const NULLS: [Step; 3] = [
+const NULLS: [Step; 2] = [
     Step {
         step: "measure",
         program: NULL,
         hook: Hook::Ingress,
-    },
-    Step {
-        step: "measure",
-        program: "null_out",
-        hook: Hook::Egress,
     },
     Step {
         step: "measure",
@@ -137,7 +124,7 @@ impl Step {
                 Hook::Tracepoint(name) | Hook::OptionalTracepoint(name),
                 Some(Program::BtfTracePoint(it)),
             ) => it.load(name, btf),
-            (Hook::Ingress | Hook::Egress, Some(Program::CgroupSkb(it))) => it.load(),
+            (Hook::Ingress, Some(Program::CgroupSkb(it))) => it.load(),
             (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => it.load(),
             (Hook::SocketCreation, Some(Program::CgroupSock(it))) => it.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
@@ -160,10 +147,6 @@ impl Step {
             }
             (Hook::Ingress, Some(Program::CgroupSkb(it))) => {
                 let id = it.attach(cgroup, CgroupSkbAttachType::Ingress, mode)?;
-                it.take_link(id)?.try_into().map_err(no_link)
-            }
-            (Hook::Egress, Some(Program::CgroupSkb(it))) => {
-                let id = it.attach(cgroup, CgroupSkbAttachType::Egress, mode)?;
                 it.take_link(id)?.try_into().map_err(no_link)
             }
             (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => {

@@ -250,6 +250,7 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         kernfs_node_parent: btf.offset("kernfs_node", &["parent", "__parent"])?,
         kernfs_node_name: at("kernfs_node", "name")?,
         tcp_sock_copied_seq: at("tcp_sock", "copied_seq")?,
+        tcp_sock_write_seq: at("tcp_sock", "write_seq")?,
         sock_common_skc_family: at("sock_common", "skc_family")?,
         sock_common_skc_daddr: at("sock_common", "skc_daddr")?,
         sock_common_skc_rcv_saddr: at("sock_common", "skc_rcv_saddr")?,

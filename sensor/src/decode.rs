@@ -9,9 +9,9 @@ use clew_protocol::kernel::{
 use clew_protocol::{Moment, Sequence};
 use clew_sensor_abi::policy::PROTOCOL_RAW;
 use clew_sensor_abi::record::{
-    self, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED, DECISION_KILLED, DECISION_OBSERVED,
-    Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS, STRENGTH_READER, STRENGTH_THREAD,
-    TaskContext,
+    self, ANCESTORS, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED, DECISION_KILLED,
+    DECISION_OBSERVED, Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS, STRENGTH_READER,
+    STRENGTH_THREAD, TaskContext,
 };
 use clew_sensor_abi::{ABI_VERSION, RECENT};
 use thiserror::Error;
@@ -85,7 +85,7 @@ fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {
     let address = IpAddr::V6(Ipv6Addr::from(record.address)).to_canonical();
     Ok(Connect {
         at: Moment(record.header.at),
-        lineage: lineage(&record.context, &record.held, Moment(record.header.at))?,
+        lineage: lineage(&record.context, Moment(record.header.at))?,
         decision: decision(record.decision)?,
         pid: record.pid,
         tid: record.header.tid,
@@ -102,7 +102,7 @@ fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {
 fn exec(record: &record::Exec) -> Result<Exec, DecodeError> {
     Ok(Exec {
         at: Moment(record.header.at),
-        lineage: lineage(&record.context, &record.held, Moment(record.header.at))?,
+        lineage: lineage(&record.context, Moment(record.header.at))?,
         decision: decision(record.decision)?,
         process: process(record),
     })
@@ -139,11 +139,19 @@ fn process(record: &record::Exec) -> Process {
         cgroup_id: record.cgroup_id,
         container_id: cgroup_path.iter().find_map(|name| container_id(name)),
         cgroup_path,
-        truncated: record.truncated != 0,
+        truncated: record.truncated != 0 || is_cut_short(record),
     }
 }
 
-fn lineage(context: &TaskContext, held: &[u64], at: Moment) -> Result<Lineage, DecodeError> {
+/// Whether the ways up end below the top: init is process 1, and the root of cgroups has no name.
+fn is_cut_short(record: &record::Exec) -> bool {
+    let highest = record.ancestors[ANCESTORS - 1].pid;
+    let topmost = record.cgroups[CGROUP_LEVELS - 1][0];
+    record.ancestors_len as usize == ANCESTORS && highest != 1
+        || record.cgroups_len as usize == CGROUP_LEVELS && topmost != 0
+}
+
+fn lineage(context: &TaskContext, at: Moment) -> Result<Lineage, DecodeError> {
     let recent = (1..=RECENT as u32)
         .map(|back| context.recent[context.reads.wrapping_sub(back) as usize % RECENT])
         .filter(|&sequence| sequence != 0)
@@ -156,12 +164,6 @@ fn lineage(context: &TaskContext, held: &[u64], at: Moment) -> Result<Lineage, D
         backend: process_key(context.backend),
         tid: context.tid,
         recent,
-        held: held
-            .iter()
-            .filter(|&&sequence| sequence != 0)
-            .copied()
-            .map(Sequence)
-            .collect(),
     })
 }
 

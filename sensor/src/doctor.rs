@@ -149,7 +149,6 @@ fn provider(step: &Step) -> String {
     match step.hook {
         Hook::Tracepoint(name) | Hook::OptionalTracepoint(name) => format!("tp_btf/{name}"),
         Hook::Ingress => "cgroup_skb/ingress".to_owned(),
-        Hook::Egress => "cgroup_skb/egress".to_owned(),
         Hook::SocketAddress => format!("cgroup/{}", step.program),
         Hook::SocketCreation => "cgroup/sock_create".to_owned(),
     }

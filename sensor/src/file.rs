@@ -1,28 +1,42 @@
 //! Executables by identity.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clew_sensor_abi::FileKey;
-use rustix::fs::{major, minor};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-/// The identity of the file at `path`, symbolic links followed, as the kernel programs see it.
+/// The identity of the file at `path`, symbolic links followed, as the kernel programs see it: its inode
+/// and the device of its superblock. `stat(2)` shows another device for what lies on btrfs, or below an
+/// overlay; `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`) has the superblock's.
 ///
 /// # Errors
 ///
-/// Those of `stat(2)`.
+/// Those of `statx(2)`.
 pub fn file_key(path: &Path) -> io::Result<FileKey> {
-    let stat = std::fs::metadata(path)?;
+    let stat = rustix::fs::statx(
+        CWD,
+        path,
+        AtFlags::empty(),
+        StatxFlags::INO | StatxFlags::MNT_ID,
+    )?;
+    let shown = u64::from(stat.stx_dev_major) << 20 | u64::from(stat.stx_dev_minor);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     Ok(FileKey {
-        device: kernel_device(stat.dev()),
-        inode: stat.ino(),
+        device: superblock(&mounts, stat.stx_mnt_id).unwrap_or(shown),
+        inode: stat.stx_ino,
     })
 }
 
-/// `stat(2)`'s device number in the kernel's own encoding (`MKDEV`, include/linux/kdev_t.h).
-fn kernel_device(device: u64) -> u64 {
-    u64::from(major(device)) << 20 | u64::from(minor(device))
+/// The device of a mount's superblock, in the kernel's own encoding (`MKDEV`, include/linux/kdev_t.h).
+fn superblock(mounts: &str, id: u64) -> Option<u64> {
+    let device_of = |line: &str| {
+        let mut fields = line.split(' ');
+        let is_it = fields.next()?.parse() == Ok(id);
+        let (major, minor) = fields.nth(1).filter(|_| is_it)?.split_once(':')?;
+        Some(major.parse::<u64>().ok()? << 20 | minor.parse::<u64>().ok()?)
+    };
+    mounts.lines().find_map(device_of)
 }
 
 /// The kernel's device number as `stat(2)` would show it.
@@ -54,9 +68,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn device_numbers_go_both_ways() {
-        for device in [rustix::fs::makedev(8, 1), rustix::fs::makedev(259, 70_000)] {
-            assert_eq!(user_device(kernel_device(device)), device);
-        }
+    fn a_mount_has_the_device_of_its_superblock() {
+        let mounts = "22 27 0:21 / /proc rw - proc proc rw\n45 27 0:40 / /m rw - overlay o rw\n";
+        assert_eq!(superblock(mounts, 45), Some(40));
+        assert_eq!(superblock(mounts, 22), Some(21));
+        assert_eq!(superblock(mounts, 2), None);
+        assert_eq!(superblock("45", 45), None);
+    }
+
+    #[test]
+    fn a_plain_file_has_the_device_that_stat_shows() {
+        let path = std::env::current_exe().expect("this test's own file");
+        let (key, stat) = (file_key(&path), std::fs::metadata(&path));
+        let (key, stat) = (key.expect("a key"), stat.expect("a file"));
+        assert_eq!(key.inode, std::os::unix::fs::MetadataExt::ino(&stat));
+        let shown = std::os::unix::fs::MetadataExt::dev(&stat);
+        assert_eq!(user_device(key.device), shown);
     }
 }

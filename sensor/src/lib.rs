@@ -15,10 +15,12 @@ pub mod doctor;
 mod file;
 mod ledger;
 mod maps;
+mod memory;
 mod pin;
 mod policy;
 mod sensor;
 pub mod statistics;
+mod stops;
 
 pub use cgroup::mounted as cgroup2_mount;
 pub use decode::DecodeError;
@@ -26,3 +28,4 @@ pub use file::file_key;
 pub use pin::{clean, leftovers};
 pub use policy::{ConnectRule, ExecRule, Mode, Policy};
 pub use sensor::{Config, Counters, LoadError, Sensor, Service};
+pub use stops::Stops;

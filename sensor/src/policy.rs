@@ -71,7 +71,7 @@ pub struct Policy {
     pub profiled: Vec<usize>,
 }
 
-/// A service's number in the kernel: 0 stands for all.
+/// A service's number in the kernel, as it is in tokens ([`clew_protocol::ServiceId`]): 0 stands for all.
 pub(crate) fn service_number(index: Option<usize>) -> u32 {
     index.map_or(0, |index| index as u32 + 1)
 }

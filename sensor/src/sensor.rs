@@ -1,7 +1,6 @@
 //! The sensor: programs at work, their maps, and the ring they report through.
 
 use std::borrow::BorrowMut;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,10 +13,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
-use clew_sensor_abi::policy::{
-    ConnectKey, ExecKey, MARK_CONDEMNED, MARK_HELD, MARKS, Mark, NEWEST_BY_LOADER,
-    Service as ServiceEntry,
-};
+use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
 use clew_sensor_abi::socket::{Early, Flow};
 use rustix::event::epoll;
@@ -29,6 +25,7 @@ use crate::ledger::Reads;
 use crate::maps::Raw;
 use crate::pin::PinDirectory;
 use crate::policy::{Mode, Policy, service_number};
+use crate::stops::{Account, Stops};
 use crate::{cgroup, decode, file};
 
 /// The programs, built from `sensor-ebpf` by this crate's build script.
@@ -48,11 +45,7 @@ pub struct Config {
     pub fallback_mode: Mode,
     /// How long the programs go on in `mode` by themselves.
     pub heartbeat_limit: Duration,
-    /// How long a response that may be an innocent's is held without a verdict.
-    pub hold_span: Duration,
-    /// Most responses held for one event, 1 to 4.
-    pub hold_limit: u32,
-    /// The services, by the ports their backends listen on.
+    /// The services, in the order of their numbers in tokens.
     pub services: Vec<Service>,
     /// What is allowed.
     pub policy: Policy,
@@ -65,7 +58,7 @@ pub struct Config {
 pub struct Service {
     /// Its name in the configuration.
     pub name: String,
-    /// Ports its backends listen on.
+    /// Ports its backends listen on: who comes there without a token is a stranger.
     pub ports: Vec<u16>,
 }
 
@@ -108,9 +101,9 @@ pub enum LoadError {
     /// No cgroup2, or not this one.
     #[error("the cgroup2 hierarchy, or the cgroup configured, cannot be opened: {0}")]
     Cgroup(io::Error),
-    /// The ledger is not to be had as memory.
-    #[error("the ledger of requests cannot be mapped: {0}")]
-    Ledger(io::Error),
+    /// A table is not to be had as memory.
+    #[error("the kernel's tables cannot be mapped: {0}")]
+    Memory(io::Error),
     /// Cannot pin.
     #[error("cannot pin programs in the BPF file system: {0}")]
     Pin(io::Error),
@@ -141,8 +134,6 @@ pub struct Counters {
     pub lost_connect: u64,
     pub killed: u64,
     pub denied: u64,
-    pub muted: u64,
-    pub marks_full: u64,
     pub no_storage: u64,
 }
 
@@ -159,13 +150,10 @@ const MAX_SERVICES: usize = 255;
 pub struct Sensor {
     settings: Array<MapData, Raw<Settings>>,
     current: Settings,
-    marks: HashMap<MapData, u64, Raw<Mark>>,
     early: HashMap<MapData, Raw<Flow>, Raw<Early>>,
-    newest_mark: Array<MapData, u64>,
-    newest_condemned: u64,
-    condemned: VecDeque<u64>,
     counters: PerCpuArray<MapData, u64>,
     reads: Reads,
+    account: Account,
     lost_told: [u64; LOST.len() + 1],
     ring: RingBuf<MapData>,
     readiness: OwnedFd,
@@ -200,35 +188,30 @@ impl Sensor {
             key1,
             heartbeat: Moment::now().0,
             heartbeat_limit: nanos(config.heartbeat_limit),
-            hold_span: nanos(config.hold_span),
             mode: config.mode.number(),
             fallback_mode: config.fallback_mode.number(),
-            hold_limit: config.hold_limit.clamp(1, 4),
             proxy: config.proxy.0.into(),
+            pad: 0,
         };
         let mut settings: Array<_, Raw<Settings>> = take(&mut ebpf, "SETTINGS")?;
         set(&mut settings, "SETTINGS", 0, Raw(current))?;
         tell_services(&mut ebpf, config)?;
         tell_policy(&mut ebpf, &config.policy, (key0, key1))?;
 
-        let marks = take(&mut ebpf, "MARKS")?;
         let early = take(&mut ebpf, "EARLY")?;
-        let newest_mark = take(&mut ebpf, "NEWEST_MARK")?;
         let counters = take(&mut ebpf, "COUNTERS")?;
         let reads = reads_of_ledger(&ebpf)?;
+        let account = Account::new(stops_of(&ebpf)?);
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let readiness = watch(&ring).map_err(LoadError::Wait)?;
         let pins = attach_all(&mut ebpf, config.cgroup.as_deref())?;
         Ok(Self {
             settings,
             current,
-            marks,
             early,
-            newest_mark,
-            newest_condemned: 0,
-            condemned: VecDeque::new(),
             counters,
             reads,
+            account,
             lost_told: [0; LOST.len() + 1],
             ring,
             readiness,
@@ -264,14 +247,28 @@ impl Sensor {
         }
         for _ in 0..BATCH {
             let Some(record) = self.ring.next() else {
+                self.account.settle();
                 break;
             };
             match decode::event(&record) {
-                Ok(event) => events.push(event),
+                Ok(event) => {
+                    self.account.hand_out(&event);
+                    events.push(event);
+                }
                 Err(error) => tracing::error!(%error, "record of the kernel left out"),
             }
         }
         Ok(())
+    }
+
+    /// What the programs have stopped, to be looked at from anywhere.
+    pub fn stops(&self) -> Stops {
+        self.account.stops.clone()
+    }
+
+    /// How many of those [`Self::next_events`] has handed out the events of, or never will.
+    pub fn handed_out(&self) -> u64 {
+        self.account.settled()
     }
 
     /// The proxy is about to send this request: who reads it is to be found out.
@@ -292,23 +289,7 @@ impl Sensor {
     /// A table of the kernel cannot be read or written.
     pub fn in_flight(&mut self, list: &InFlight) -> Result<(), MapError> {
         self.reads.in_flight(list);
-        self.forget_held(list)?;
         self.forget_early(list.at)
-    }
-
-    /// Held responses whose request is over, and whose verdict never came: its record was lost.
-    fn forget_held(&mut self, list: &InFlight) -> Result<(), MapError> {
-        let open: std::collections::HashSet<_> = list.open.iter().map(|it| it.0).collect();
-        let mut over = Vec::new();
-        for entry in self.marks.iter() {
-            let (sequence, Raw(mark)) = entry?;
-            let is_over = sequence < list.below.0 && !open.contains(&sequence);
-            if mark.state == MARK_HELD && is_over {
-                over.push(sequence);
-            }
-        }
-        over.into_iter()
-            .try_for_each(|sequence| self.forget(sequence))
     }
 
     /// What arrived on connections that were given up before they had a socket.
@@ -346,52 +327,16 @@ impl Sensor {
         }
     }
 
-    /// Nothing of this request's response leaves from now on.
-    ///
-    /// # Errors
-    ///
-    /// The table of marks cannot be written.
-    pub fn condemn(&mut self, sequence: Sequence) -> Result<(), MapError> {
-        // The proxy resets the connection; a mark is needed only until the backend has noticed.
-        // A quarter of the table for those leaves room for what is held.
-        if self.condemned.len() >= MARKS as usize / 4
-            && let Some(oldest) = self.condemned.pop_front()
-        {
-            self.forget(oldest)?;
-        }
-        self.condemned.push_back(sequence.0);
-        let mark = Mark {
-            until: u64::MAX,
-            state: MARK_CONDEMNED,
-            pad: 0,
-        };
-        // The programs look for a mark only of requests that are not newer than this.
-        if sequence.0 > self.newest_condemned {
-            self.newest_mark.set(NEWEST_BY_LOADER, sequence.0, 0)?;
-            self.newest_condemned = sequence.0;
-        }
-        self.marks.insert(sequence.0, Raw(mark), 0)
-    }
-
-    /// A held response may leave.
-    ///
-    /// # Errors
-    ///
-    /// The table of marks cannot be written.
-    pub fn release(&mut self, sequence: Sequence) -> Result<(), MapError> {
-        self.forget(sequence.0)
-    }
-
-    fn forget(&mut self, sequence: u64) -> Result<(), MapError> {
-        gone(self.marks.remove(&sequence))
-    }
-
     /// Says that somebody tends the programs. Call it several times per `heartbeat_limit`.
     ///
     /// # Errors
     ///
     /// The settings cannot be written.
     pub fn heartbeat(&mut self) -> Result<(), MapError> {
+        let missing = self.account.catch_up();
+        if missing > 0 {
+            tracing::error!(missing, "stops that nobody can be told of");
+        }
         self.current.heartbeat = Moment::now().0;
         self.settings.set(0, Raw(self.current), 0)
     }
@@ -410,8 +355,6 @@ impl Sensor {
             lost_connect: sum(Counter::LostConnect),
             killed: sum(Counter::Killed),
             denied: sum(Counter::Denied),
-            muted: sum(Counter::Muted),
-            marks_full: sum(Counter::MarksFull),
             no_storage: sum(Counter::NoStorage),
         }
     }
@@ -463,7 +406,6 @@ fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
 fn time_of(event: &KernelEvent) -> Moment {
     match event {
         KernelEvent::Bound(bound) => bound.at,
-        KernelEvent::Interleaved { at, .. } => *at,
         KernelEvent::Exec(exec) => exec.at,
         KernelEvent::Connect(connect) => connect.at,
         KernelEvent::Lost { .. } => Moment(0),
@@ -480,9 +422,16 @@ fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
 fn reads_of_ledger(ebpf: &Ebpf) -> Result<Reads, LoadError> {
     match (ebpf.map("ACCEPTED"), ebpf.map("READINGS")) {
         (Some(Map::Array(accepted)), Some(Map::Array(readings))) => {
-            Reads::new(accepted, readings).map_err(LoadError::Ledger)
+            Reads::new(accepted, readings).map_err(LoadError::Memory)
         }
-        _ => Err(LoadError::Ledger(io::ErrorKind::NotFound.into())),
+        _ => Err(LoadError::Memory(io::ErrorKind::NotFound.into())),
+    }
+}
+
+fn stops_of(ebpf: &Ebpf) -> Result<Stops, LoadError> {
+    match ebpf.map("STOPS") {
+        Some(Map::Array(stops)) => Stops::map(stops).map_err(LoadError::Memory),
+        _ => Err(LoadError::Memory(io::ErrorKind::NotFound.into())),
     }
 }
 

@@ -41,10 +41,15 @@ impl fmt::Display for IncidentId {
     }
 }
 
-/// Which proxy minted a token; 16 bits.
+/// Which proxy minted a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ProxyId(pub u16);
+pub struct ProxyId(pub u8);
+
+/// Which of its services an attempt is for: its place in the configuration, from 1 on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServiceId(pub u8);
 
 /// One upstream attempt: a 48-bit counter of the proxy that made it, starting at 1.
 ///
@@ -88,8 +93,8 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// The secret name of an upstream attempt: proxy id (2 bytes), sequence (6 bytes), both
-/// big-endian, then SipHash-2-4 over those 8 bytes (8 bytes, little-endian).
+/// The secret name of an upstream attempt: proxy (1 byte), service (1 byte), sequence (6 bytes,
+/// big-endian), then SipHash-2-4 over those 8 bytes (8 bytes, little-endian).
 ///
 /// On the wire it is 32 lower-case hex digits in the header line [`TOKEN_HEADER`].
 /// It has no `Display` and its `Debug` hides it: tokens are never logged.
@@ -97,10 +102,10 @@ impl fmt::Debug for TokenKey {
 pub struct Token([u8; 16]);
 
 impl Token {
-    /// The token of attempt `sequence` (taken modulo 2^48) at `proxy`.
-    pub fn mint(key: &TokenKey, proxy: ProxyId, sequence: Sequence) -> Self {
+    /// The token of attempt `sequence` (taken modulo 2^48), made by `proxy` for `service`.
+    pub fn mint(key: &TokenKey, proxy: ProxyId, service: ServiceId, sequence: Sequence) -> Self {
         let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&proxy.0.to_be_bytes());
+        bytes[..2].copy_from_slice(&[proxy.0, service.0]);
         bytes[2..8].copy_from_slice(&sequence.0.to_be_bytes()[2..]);
         let mut mac = SipHasher24::new_with_key(&key.0);
         mac.write(&bytes[..8]);
@@ -145,21 +150,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_layout_is_proxy_sequence_mac() {
+    fn token_layout_is_proxy_service_sequence_mac() {
         let key = TokenKey::new(*b"0123456789abcdef");
-        let token = Token::mint(&key, ProxyId(0x0102), Sequence(0x0304_0506_0708));
+        let mint = |sequence| Token::mint(&key, ProxyId(1), ServiceId(2), Sequence(sequence));
+        let token = mint(0x0304_0506_0708);
         assert_eq!(&token.as_bytes()[..8], &[1, 2, 3, 4, 5, 6, 7, 8]);
         assert!(token.to_hex().starts_with(b"0102030405060708"));
-        assert_ne!(
-            token,
-            Token::mint(&key, ProxyId(0x0102), Sequence(0x0304_0506_0709))
-        );
+        assert_ne!(token, mint(0x0304_0506_0709));
     }
 
     #[test]
     fn secrets_do_not_show_in_debug() {
         let key = TokenKey::new(*b"0123456789abcdef");
-        let shown = format!("{key:?} {:?}", Token::mint(&key, ProxyId(1), Sequence(1)));
+        let token = Token::mint(&key, ProxyId(1), ServiceId(1), Sequence(1));
+        let shown = format!("{key:?} {token:?}");
         assert_eq!(shown, "TokenKey(secret) Token(secret)");
     }
 }

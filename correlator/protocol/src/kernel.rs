@@ -16,15 +16,6 @@ use crate::{Moment, Sequence};
 pub enum KernelEvent {
     /// A task has read a request.
     Bound(Bound),
-    /// Response bytes of a request left after its thread had read another one: the thread
-    /// works on more than one request at a time. Comes shortly after the request's end at the
-    /// latest.
-    Interleaved {
-        /// The request whose response came late.
-        sequence: Sequence,
-        /// When its bytes left.
-        at: Moment,
-    },
     /// A task of a request's lineage started a program, or was stopped from it.
     Exec(Box<Exec>),
     /// A task of a request's lineage opened an outbound flow, or was stopped from it.
@@ -42,8 +33,7 @@ pub enum KernelEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LostClass {
-    /// Requests of which it cannot be known any more who read them, nor whether they were
-    /// interleaved with others.
+    /// Requests of which it cannot be known any more who read them.
     Bound,
     /// [`Exec`] records: the ring buffer was full.
     Exec,
@@ -84,7 +74,7 @@ pub struct Bound {
     pub executable: FileKey,
     /// Further requests that the same read returned (pipelining), this one being the last.
     pub same_read: u8,
-    /// The thread's previous request had not been answered with a single byte.
+    /// The thread had not written a single byte to the connection of its previous request.
     pub previous_unanswered: bool,
 }
 
@@ -116,8 +106,6 @@ pub struct Lineage {
     /// at most 8, `sequence` among them. [`Sequence::STRANGER`] comes last when it may be the work of
     /// a request that did not come through Clew: nobody who did can be named alone then.
     pub recent: Vec<Sequence>,
-    /// Those whose responses the kernel holds back until a verdict, at most 4.
-    pub held: Vec<Sequence>,
 }
 
 /// What the kernel did with an event.

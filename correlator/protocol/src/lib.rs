@@ -18,5 +18,5 @@ pub mod moment;
 pub mod request;
 pub mod verdict;
 
-pub use identity::{IncidentId, ProxyId, RequestId, Sequence, Token, TokenKey};
+pub use identity::{IncidentId, ProxyId, RequestId, Sequence, ServiceId, Token, TokenKey};
 pub use moment::Moment;

@@ -27,6 +27,14 @@ pub enum ProxyRecord {
         /// Decoded bytes, at most [`INPUT_LIMIT_BYTES`] over the life of the request.
         bytes: Box<[u8]>,
     },
+    /// The whole response has come from the backend and waits for a verdict on its way to the client. Said
+    /// of those alone that wait.
+    Answered {
+        /// The attempt.
+        sequence: Sequence,
+        /// When its last byte came.
+        at: Moment,
+    },
     /// The proxy is done with the attempt.
     Ended(RequestEnded),
     /// All that is in flight. Records are lost when the queue is full; this makes up for it.

@@ -25,14 +25,19 @@ pub enum Proof {
 /// One thing to do, in the order given.
 #[derive(Debug)]
 pub enum Action {
-    /// Mute the attempt's socket for good and cancel the request.
+    /// Cancel the request: nothing more of its response goes to the client.
     Condemn {
         /// The attempt.
         sequence: Sequence,
         /// Why.
         incident: IncidentId,
     },
-    /// Let a held response go.
+    /// Let its response wait: it may be the one that something was stopped in.
+    Hold {
+        /// The attempt.
+        sequence: Sequence,
+    },
+    /// Take back one [`Action::Hold`].
     Release {
         /// The attempt.
         sequence: Sequence,

@@ -114,38 +114,3 @@ fn what_was_open_at_the_decision_counts_after_its_end() {
     assert!(scene.condemned().is_empty());
     assert_eq!(scene.reports()[0].proof, Proof::Candidates);
 }
-
-#[test]
-fn interleaving_is_heard_before_or_after_the_read_and_the_end() {
-    for before in [true, false] {
-        let mut scene = Scene::new();
-        scene.teach_blocking(10, 2100);
-        scene.start(8000, "/async\n");
-        let read = scene.now + 1000;
-        scene.now += 10_000;
-        scene.end(8000);
-        if before {
-            scene.interleaved(8000);
-        }
-        scene.read_at(read, 8000, 1, false);
-        if !before {
-            scene.interleaved(8000);
-        }
-        scene.start(1, "/a\n");
-        scene.read(1, 1);
-        scene.exec(1, 1, "id");
-        assert_eq!(scene.reports()[0].proof, Proof::Candidates, "{before}");
-    }
-}
-
-/// Nobody can say whose, so nobody is known to be blocking, for a while.
-#[test]
-fn interleaving_of_an_unknown_request_is_a_doubt() {
-    let mut scene = Scene::new();
-    scene.teach_blocking(10, 2100);
-    scene.interleaved(9_999);
-    scene.start(1, "/a\n");
-    scene.read(1, 1);
-    scene.exec(1, 1, "id");
-    assert_eq!(scene.reports()[0].proof, Proof::Candidates);
-}

@@ -57,7 +57,7 @@ fn step(dice: &mut Dice, scene: &mut Scene) {
         2 | 3 => scene.read_at(at, sequence, tid, dice.roll(2) == 0),
         4 => scene.end_at(at, sequence),
         5 => scene.more_input(sequence, "touch /tmp/another\n"),
-        6 => scene.interleaved(sequence),
+        6 => scene.answered(sequence),
         7 => scene.in_flight(sequence, &[1, 2, u64::MAX], dice.roll(4) == 0),
         8 => {
             let strength = [Strength::Reader, Strength::Thread, Strength::Process];

@@ -17,7 +17,7 @@ fn content_names_the_request() {
     scene.exec(1, 1, "ping 1.1.1.1; touch /tmp/marker-1");
     assert_eq!(scene.condemned(), [1]);
     assert_eq!(scene.banned(), [address(1)]);
-    assert!(scene.released().is_empty());
+    assert!(scene.held().is_empty());
     let reports = scene.reports();
     assert_eq!(reports[0].proof, Proof::Content);
     assert_eq!(reports[0].action, IncidentAction::Banned);
@@ -56,7 +56,7 @@ fn the_same_payload_twice_is_a_doubt() {
     }
     scene.exec(1, 1, "touch /tmp/same-marker");
     assert!(scene.condemned().is_empty() && scene.banned().is_empty());
-    assert_eq!(scene.released(), [1]);
+    assert!(scene.held().is_empty());
     let reports = scene.reports();
     assert_eq!(reports[0].proof, Proof::Candidates);
     assert_eq!(reports[0].action, IncidentAction::Stopped);
@@ -205,10 +205,32 @@ fn the_end_of_the_request_before_is_waited_for() {
     scene.read(1, 1);
     scene.start(2, "/b\n");
     scene.read(2, 1);
+    scene.start(3, "/c\n");
+    scene.read(3, 2);
     scene.exec(2, 1, "id");
     assert!(scene.condemned().is_empty());
+    assert_eq!(scene.held(), [1, 2, 3]);
     scene.end(1);
     assert_eq!(scene.condemned(), [2]);
+    assert_eq!(scene.released(), [1, 2, 3]);
+}
+
+/// A response that is held itself tells of its end: it would be waited for in vain.
+#[test]
+fn a_held_response_that_is_whole_ends_the_wait() {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.start(2, "/b\n");
+    scene.read(2, 1);
+    scene.exec(2, 1, "id");
+    assert_eq!(scene.held(), [1, 2]);
+    scene.answered(1);
+    assert_eq!(scene.condemned(), [2]);
+    scene.end(1);
+    assert_eq!(scene.released(), [1, 2]);
+    assert_eq!(scene.reports()[0].proof, Proof::Lineage);
 }
 
 /// A loaded proxy tells of the end late; what the request shows of itself is looked at after a millisecond.
@@ -274,7 +296,7 @@ fn lost_reads_leave_candidates() {
     scene.lose_reads();
     scene.exec(1, 1, "touch /tmp/marker-1");
     assert!(scene.condemned().is_empty());
-    assert_eq!(scene.released(), [1]);
+    assert!(scene.held().is_empty());
 }
 
 #[test]
@@ -283,7 +305,7 @@ fn an_unknown_request_is_not_banned() {
     scene.read(1, 1);
     scene.exec(1, 1, "id");
     assert!(scene.condemned().is_empty() && scene.banned().is_empty());
-    assert_eq!(scene.released(), [1]);
+    assert!(scene.held().is_empty());
 }
 
 /// The request is stopped, whatever ran for it; banned is who sent what ran.
@@ -299,6 +321,7 @@ fn what_another_has_stored_bans_nobody() {
     scene.start(8001, "/run?touch /srv/marker-2\n");
     scene.read(8001, 2);
     scene.exec(8001, 2, "touch /srv/marker-2");
+    scene.tick();
     assert_eq!(scene.banned(), [address(8001)]);
 }
 

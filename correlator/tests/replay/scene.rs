@@ -171,10 +171,11 @@ impl Scene {
         }));
     }
 
-    pub(crate) fn interleaved(&mut self, sequence: u64) {
+    /// The backend is done with it; the client is not told yet.
+    pub(crate) fn answered(&mut self, sequence: u64) {
         let at = self.pass();
         let sequence = Sequence(sequence);
-        self.put(Input::Kernel(KernelEvent::Interleaved { sequence, at }));
+        self.put(Input::Proxy(ProxyRecord::Answered { sequence, at }));
     }
 
     /// `count` requests, two at a time on two threads, each answered before the next is read.
@@ -276,6 +277,14 @@ impl Scene {
         condemned.collect()
     }
 
+    pub(crate) fn held(&self) -> Vec<u64> {
+        let held = self.actions.iter().filter_map(|action| match action {
+            Action::Hold { sequence } => Some(sequence.0),
+            _ => None,
+        });
+        held.collect()
+    }
+
     pub(crate) fn released(&self) -> Vec<u64> {
         let released = self.actions.iter().filter_map(|action| match action {
             Action::Release { sequence } => Some(sequence.0),
@@ -320,6 +329,5 @@ pub(crate) fn lineage(sequence: u64, tid: u32, strength: Strength) -> Lineage {
         backend: BACKEND,
         tid,
         recent: vec![Sequence(sequence)],
-        held: vec![Sequence(sequence)],
     }
 }

@@ -8,7 +8,6 @@
 //! Invariant: a request is judged by one rule set, whatever is loaded meanwhile.
 
 mod decode;
-mod held;
 mod kept;
 mod log;
 mod pool;
@@ -30,7 +29,8 @@ use pingora::{Error, ErrorType};
 use crate::config::{RulesConfig, UnknownCoding};
 use crate::page::Answer;
 
-pub(crate) use held::{Held, nothing};
+pub(crate) use kept::Share;
+
 use kept::Kept;
 use log::MatchLog;
 use pool::Pool;
@@ -93,7 +93,6 @@ impl Inspector {
             request: RequestBody::new(self.kept.share()),
             response: ResponseBody::new(self.kept.share()),
             denial: None,
-            held: None,
             inspector: self.clone(),
         }))
     }
@@ -147,8 +146,6 @@ pub(crate) struct Inspection {
     response: ResponseBody,
     /// What the client is to get instead.
     denial: Option<Answer>,
-    /// How the client's session is held back, once it is.
-    pub(crate) held: Option<Held>,
 }
 
 impl Inspection {

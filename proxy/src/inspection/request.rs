@@ -14,12 +14,12 @@ use pingora::{Error, Result};
 use tokio::time::{Instant, timeout_at};
 
 use super::decode::{self, Coding, Outcome};
-use super::held::{Held, Replay};
 use super::kept::Share;
 use super::{Inspection, Inspector};
 use crate::client::Neighbours;
 use crate::config::UnknownCoding;
 use crate::exchange::{Exchange, Gateway};
+use crate::held::{Held, Replay};
 use crate::page::Answer;
 use crate::request_line::RequestLine;
 
@@ -89,9 +89,7 @@ impl Gateway {
 
     /// Puts the client's session back as it was.
     pub(crate) fn release(&self, session: &mut Session, ctx: &mut Exchange) {
-        if let Some(rules) = &mut ctx.rules
-            && let Some(held) = rules.held.take()
-        {
+        if let Some(held) = ctx.held.take() {
             held.release(session);
         }
     }
@@ -339,7 +337,12 @@ impl Inspection {
 
     /// Lets the backend have the request: its body from memory where pingora's own buffer was too
     /// small for it, and no invitation to send a body that is here.
-    pub(crate) fn replay(&mut self, session: &mut Session, upstream: &mut RequestHeader) {
+    pub(crate) fn replay(
+        &mut self,
+        session: &mut Session,
+        held: &mut Option<Held>,
+        upstream: &mut RequestHeader,
+    ) {
         if self.request.is_continued {
             upstream.remove_header(&EXPECT);
         }
@@ -348,7 +351,7 @@ impl Inspection {
             return;
         }
         let share = std::mem::replace(&mut self.request.share, self.inspector.kept.share());
-        self.held = Some(Held::hold(session, Some(Replay { pieces, share })));
+        *held = Some(Held::hold(session, Some(Replay { pieces, share })));
     }
 }
 

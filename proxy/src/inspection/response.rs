@@ -10,9 +10,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::decode::{self, Coding, Outcome};
-use super::held::Held;
 use super::kept::Share;
 use super::{Inspection, denied};
+use crate::held::Held;
 
 /// The body of a response that waits for its verdict.
 pub(super) struct ResponseBody {
@@ -67,6 +67,7 @@ impl Inspection {
     pub(crate) fn response_head(
         &mut self,
         session: &mut Session,
+        held: &mut Option<Held>,
         response: &ResponseHeader,
         is_complete: bool,
     ) -> Result<()> {
@@ -87,7 +88,7 @@ impl Inspection {
                 Vec::new()
             });
         self.response.is_waiting = true;
-        let held = self.held.get_or_insert_with(|| Held::hold(session, None));
+        let held = held.get_or_insert_with(|| Held::hold(session, None));
         held.set_closed(true);
         Ok(())
     }
@@ -111,7 +112,12 @@ impl Inspection {
     /// # Errors
     ///
     /// The rules refuse the response, or there is no memory left for bodies.
-    pub(crate) fn response_body(&mut self, piece: Option<&Bytes>, is_last: bool) -> Result<()> {
+    pub(crate) fn response_body(
+        &mut self,
+        held: Option<&Held>,
+        piece: Option<&Bytes>,
+        is_last: bool,
+    ) -> Result<()> {
         if !self.response.is_waiting {
             return Ok(());
         }
@@ -129,7 +135,7 @@ impl Inspection {
         self.response.is_waiting = false;
         self.show_response_body(limit)?;
         self.judge_response()?;
-        if let Some(held) = &self.held {
+        if let Some(held) = held {
             held.set_closed(false);
         }
         Ok(())

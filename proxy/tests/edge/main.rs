@@ -5,6 +5,7 @@ mod backends;
 mod downgrade;
 mod forwarded;
 mod framing;
+mod gate;
 mod hostile;
 mod inputs;
 mod inspection;

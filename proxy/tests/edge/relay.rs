@@ -1,7 +1,7 @@
 //! Requests and responses on their way through.
 
 use anyhow::{Result, ensure};
-use clew_protocol::{ProxyId, Token, TokenKey};
+use clew_protocol::{ProxyId, ServiceId, Token, TokenKey};
 
 use crate::stage::{Connection, Stage, echo, ok};
 
@@ -17,7 +17,12 @@ fn the_token_is_the_first_field() -> Result<()> {
     ensure!(response.status == 200 && response.body == "ok");
     let head = stage.upstream_head()?;
     let started = stage.started()?;
-    let token = Token::mint(&TokenKey::new([7; 16]), ProxyId(1), started.sequence);
+    let token = Token::mint(
+        &TokenKey::new([7; 16]),
+        ProxyId(1),
+        ServiceId(1),
+        started.sequence,
+    );
     let line = format!("x-clew-token: {}", String::from_utf8_lossy(&token.to_hex()));
     let lines: Vec<_> = head.split("\r\n").collect();
     ensure!(lines[0] == "GET /a%20b?c HTTP/1.1", "{head}");

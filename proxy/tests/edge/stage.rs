@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
-use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
+use clew_protocol::{IncidentId, Moment, ProxyId, Sequence, TokenKey};
 use clew_proxy::{
-    Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, Tagging, TrustedHops,
+    Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, StopCount, Tagging, TrustedHops,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -180,6 +180,8 @@ impl Stage {
                 key: TokenKey::new([7; 16]),
                 proxy: ProxyId(1),
                 records: records_in,
+                stops: StopCount::new(|| 0),
+                hold_span: Duration::from_secs(1),
             }),
             rules: None,
             shutdown_grace: Duration::from_secs(2),
@@ -218,7 +220,9 @@ impl Stage {
         let mut joined = Vec::new();
         loop {
             match self.records.recv_timeout(PATIENCE)? {
-                ProxyRecord::Started(_) | ProxyRecord::InFlight(_) => {}
+                ProxyRecord::Started(_)
+                | ProxyRecord::Answered { .. }
+                | ProxyRecord::InFlight(_) => {}
                 ProxyRecord::Input { bytes, .. } => joined.extend_from_slice(&bytes),
                 ProxyRecord::Ended(_) => return Ok(String::from_utf8_lossy(&joined).into_owned()),
             }
@@ -247,6 +251,15 @@ impl Stage {
         loop {
             if let ProxyRecord::Ended(ended) = self.records.recv_timeout(PATIENCE)? {
                 return Ok(ended);
+            }
+        }
+    }
+
+    /// The next response that waits whole.
+    pub(crate) fn answered(&self) -> Result<(Sequence, Moment)> {
+        loop {
+            if let ProxyRecord::Answered { sequence, at } = self.records.recv_timeout(PATIENCE)? {
+                return Ok((sequence, at));
             }
         }
     }

@@ -33,14 +33,14 @@ pub struct Reading {
     pub tid: u32,
     /// Executable of that process.
     pub executable: FileKey,
-    /// What became of it.
+    /// How it was read.
     pub flags: Flags,
     /// [`Reading::digest`]: who finds it right has read one writing and not parts of two, in
     /// whatever order the stores were seen.
     pub check: u64,
 }
 
-/// A byte each: they are written by different CPUs.
+/// How a request was read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flags {
@@ -48,30 +48,12 @@ pub struct Flags {
     pub same_read: u8,
     /// 1: the thread's request before had not been answered with one byte.
     pub previous_unanswered: u8,
-    /// 1: a byte of the response has left.
-    pub answered: u8,
-    /// 1: the thread that read it has read another request since.
-    pub superseded: u8,
-    /// 1: a byte of the response has left after that.
-    pub interleaved: u8,
     /// Zero.
-    pub pad: [u8; 3],
-}
-
-impl Flags {
-    /// Nothing has become of it yet.
-    pub const NONE: Self = Self {
-        same_read: 0,
-        previous_unanswered: 0,
-        answered: 0,
-        superseded: 0,
-        interleaved: 0,
-        pad: [0; 3],
-    };
+    pub pad: [u8; 6],
 }
 
 impl Reading {
-    /// What `check` is when the rest is whole. It covers what does not change once written.
+    /// What `check` is when the rest is whole.
     ///
     /// ```
     /// # use clew_sensor_abi::ledger::Reading;

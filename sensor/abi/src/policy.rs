@@ -1,4 +1,4 @@
-//! Keys of the policy maps, and the marks on requests.
+//! Keys of the policy maps.
 
 use crate::FileKey;
 use crate::siphash::SipHash24;
@@ -53,31 +53,6 @@ pub struct Service {
     pub has_profile: u32,
 }
 
-/// The response waits for a verdict.
-pub const MARK_HELD: u32 = 1;
-/// The response never leaves.
-pub const MARK_CONDEMNED: u32 = 2;
-
-/// Value of `MARKS`, by sequence: what may not leave.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// A held response goes free at this `CLOCK_MONOTONIC` time, nanoseconds.
-    pub until: u64,
-    /// `MARK_HELD` or `MARK_CONDEMNED`.
-    pub state: u32,
-    /// Zero.
-    pub pad: u32,
-}
-
-/// Index in `NEWEST_MARK` of the newest request that a program has marked.
-pub const NEWEST_BY_PROGRAMS: u32 = 0;
-/// Index in `NEWEST_MARK` of the newest request that the loader has marked.
-pub const NEWEST_BY_LOADER: u32 = 1;
-
-/// Capacity of `MARKS`.
-pub const MARKS: u32 = 65_536;
-
 /// Hash of an argument vector: SipHash-2-4 over the argument block (each argument followed by
 /// NUL), padded with NUL to a multiple of 8 bytes.
 ///
@@ -97,4 +72,3 @@ pub fn arguments_hash(k0: u64, k1: u64, block: &[u8]) -> u64 {
 
 const _: () = assert!(size_of::<ExecKey>() == 32);
 const _: () = assert!(size_of::<ConnectKey>() == 28);
-const _: () = assert!(size_of::<Mark>() == 16);

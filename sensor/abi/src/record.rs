@@ -44,20 +44,26 @@ pub struct TaskContext {
     pub executable: FileKey,
     /// The thread of the backend that carried it.
     pub tid: u32,
-    /// The service, by entry port.
+    /// The service that the request is for.
     pub service: u32,
     /// Requests read by the process, in all (wrapping).
     pub reads: u32,
-    /// Times a thread of the process read a request before it had answered the one before.
-    pub overlaps: u32,
+    /// `tcp_sock.write_seq` of `socket` when the thread began with the request: behind the last byte that
+    /// was written to it by then.
+    pub written: u32,
+    /// Address of the `struct sock` that the thread has read the request from; compared, and looked at
+    /// through what takes no harm from its being gone.
+    pub socket: u64,
     /// The last requests read by the process: the n-th at index n % [`RECENT`].
     pub recent: [u64; RECENT],
     /// One of the `STRENGTH_*`.
     pub strength: u8,
     /// 1 in a forked child and its children: the context is theirs for life.
     pub lineage: u8,
+    /// 1 once a thread of the process has read a request before it had answered the one before.
+    pub overlaps: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// When the process last read what did not come through Clew, seconds of `CLOCK_MONOTONIC`; 0:
     /// never. In a forked child: before it was forked, if that was within [`STRANGER_SECONDS`].
     pub stranger: u32,
@@ -76,9 +82,6 @@ pub const DECISION_KILLED: u8 = 2;
 /// Refused with `EPERM`.
 pub const DECISION_DENIED: u8 = 3;
 
-/// Most responses held for one event.
-pub const HELD: usize = 4;
-
 /// An outbound flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,8 +90,6 @@ pub struct Connect {
     pub header: Header,
     /// Whose work it is.
     pub context: TaskContext,
-    /// Responses held.
-    pub held: [u64; HELD],
     /// Address in network order, IPv4 mapped.
     pub address: [u8; 16],
     /// Port, host order.
@@ -143,8 +144,6 @@ pub struct Exec {
     pub header: Header,
     /// Whose work it is.
     pub context: TaskContext,
-    /// Responses held.
-    pub held: [u64; HELD],
     /// The program.
     pub file: FileKey,
     /// cgroup v2 id.
@@ -192,6 +191,6 @@ pub struct Exec {
 }
 
 const _: () = assert!(size_of::<Header>() == 16);
-const _: () = assert!(size_of::<TaskContext>() == 128);
-const _: () = assert!(size_of::<Connect>() == 224);
+const _: () = assert!(size_of::<TaskContext>() == 136);
+const _: () = assert!(size_of::<Connect>() == 200);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8));

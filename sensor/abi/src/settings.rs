@@ -19,17 +19,20 @@ pub struct Settings {
     pub heartbeat: u64,
     /// Older than this many nanoseconds, `fallback_mode` holds.
     pub heartbeat_limit: u64,
-    /// How long a response is held without a verdict, nanoseconds.
-    pub hold_span: u64,
     /// One of the `MODE_*`.
     pub mode: u32,
     /// Mode when nobody tends the programs.
     pub fallback_mode: u32,
-    /// Most responses held for one event.
-    pub hold_limit: u32,
     /// The proxy whose tokens are accepted.
     pub proxy: u32,
+    /// Zero.
+    pub pad: u32,
 }
+
+/// Index in `STOPS` of all that the programs have stopped.
+pub const STOPS_ALL: u32 = 0;
+/// Index in `STOPS` of those whose record was lost.
+pub const STOPS_UNREPORTED: u32 = 1;
 
 /// Byte offsets of kernel structure members, resolved from the running kernel's BTF.
 ///
@@ -75,6 +78,7 @@ pub struct Offsets {
     pub kernfs_node_parent: u32,
     pub kernfs_node_name: u32,
     pub tcp_sock_copied_seq: u32,
+    pub tcp_sock_write_seq: u32,
     pub sock_common_skc_family: u32,
     pub sock_common_skc_daddr: u32,
     pub sock_common_skc_rcv_saddr: u32,
@@ -108,16 +112,12 @@ pub enum Counter {
     Killed = 7,
     /// Connections denied.
     Denied = 8,
-    /// Packets of muted responses dropped.
-    Muted = 9,
-    /// Responses that could not be held: the table of marks was full.
-    MarksFull = 10,
     /// Contexts that could not be stored: no memory.
-    NoStorage = 11,
+    NoStorage = 9,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 12;
+pub const COUNTERS: u32 = 10;
 
-const _: () = assert!(size_of::<Settings>() == 56);
-const _: () = assert!(size_of::<Offsets>() == 46 * 4);
+const _: () = assert!(size_of::<Settings>() == 48);
+const _: () = assert!(size_of::<Offsets>() == 47 * 4);

@@ -15,7 +15,7 @@ pub const CARRY: usize = 48;
 pub struct SocketContext {
     /// Written by ingress alone.
     pub arrived: Arrived,
-    /// Written by the reader of the socket and by egress alone.
+    /// Written by the reader of the socket alone.
     pub read: Read,
 }
 
@@ -30,7 +30,7 @@ pub struct Arrived {
     pub newest: Arrival,
     /// Sequence number (TCP) that the next unseen byte has.
     pub next_seq: u32,
-    /// The service, by entry port.
+    /// The service that the request which arrived last is for.
     pub service: u32,
     /// Requests that have arrived so far (wrapping).
     pub head: u32,
@@ -42,8 +42,10 @@ pub struct Arrived {
     pub in_line: u8,
     /// 1 once a service's port was sent what did not come through Clew.
     pub stranger: u8,
+    /// 1 where a service is entered by the socket's port.
+    pub is_entry: u8,
     /// Zero.
-    pub pad: [u8; 21],
+    pub pad: [u8; 20],
     /// The last requests to arrive: the n-th at index n % [`QUEUE`].
     pub queue: [Arrival; QUEUE],
     /// The start of a token line that the last segment ended with.
@@ -57,13 +59,13 @@ impl Arrived {
     /// elsewhere what looks like a head may be anything.
     #[inline(always)]
     pub fn estrange(&mut self) {
-        if self.tagged == 0 && self.service != 0 {
+        if self.tagged == 0 && self.is_entry != 0 {
             self.stranger = 1;
         }
     }
 }
 
-/// What was read from a socket, and sent to it.
+/// What was read from a socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
@@ -71,12 +73,8 @@ pub struct Read {
     pub current: u64,
     /// Requests read so far (wrapping).
     pub tail: u32,
-    /// Sequence number (TCP) behind the payload sent so far.
-    pub sent: u32,
-    /// 1 once payload has been sent.
-    pub sent_any: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: u32,
 }
 
 /// A request that has arrived, in two words that are each written and read at once: who finds its
@@ -152,6 +150,6 @@ pub const EARLY: u32 = 16_384;
 const _: () = assert!(core::mem::offset_of!(Arrived, queue) == 56);
 // With the 8 bytes of the kernel's head before it, a line's start.
 const _: () = assert!((core::mem::offset_of!(SocketContext, read) + 8).is_multiple_of(64));
-const _: () = assert!(size_of::<SocketContext>() == 272);
+const _: () = assert!(size_of::<SocketContext>() == 264);
 const _: () = assert!(size_of::<Flow>() == 48);
-const _: () = assert!(size_of::<Early>() == 280);
+const _: () = assert!(size_of::<Early>() == 272);

@@ -1,7 +1,8 @@
 """A blocking HTTP/1.1 backend: one thread, one connection at a time, keep-alive.
 
 argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defer", for
-TCP_DEFER_ACCEPT, or "splice", to read by splice. Prints its port, then serves until killed.
+TCP_DEFER_ACCEPT, "splice", to read by splice, or "peek", to look a while before it
+reads. Prints its port, then serves until killed.
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /thread/COMMAND   as run, from a thread that was not there before
@@ -11,6 +12,7 @@ TCP_DEFER_ACCEPT, or "splice", to read by splice. Prints its port, then serves u
                         opens a flow to there: KIND is tcp, mptcp, fastopen or udp (not connected);
                         answers "opened" or the error
   GET /raw/KIND         a child opens a socket: KIND is raw or ping; answers with its status, 0 if it could
+  GET /two              reads a request from another connection before it answers "ok"; that one waits
   GET /tokens           answers with the digits of all tokens it has been sent
   GET anything          answers "ok"
 """
@@ -18,6 +20,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
@@ -80,7 +83,14 @@ def raw(kind):
             os._exit(1)
     return f"status {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
 
+def two(_):
+    other, _ = listener.accept()
+    note_token(other.recv(65536))
+    others.append(other)
+    return "ok"
+
 seen_tokens = []
+others = []
 
 def note_token(head):
     for line in head.decode("latin-1").split("\r\n"):
@@ -94,10 +104,12 @@ def tokens(_):
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
     verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
-             "tokens": tokens}
+             "two": two, "tokens": tokens}
     return verbs.get(verb, lambda _: "ok")(argument)
 
 def read(connection, size):
+    if "peek" in sys.argv[3:] and connection.recv(size, socket.MSG_PEEK):
+        time.sleep(0.2)
     if "splice" not in sys.argv[3:]:
         return connection.recv(size)
     connection.setblocking(True)

@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clew_protocol::kernel::{Bound, Connect, Exec, KernelEvent};
-use clew_protocol::{ProxyId, Sequence, Token, TokenKey};
+use clew_protocol::{ProxyId, Sequence, ServiceId, Token, TokenKey};
 use clew_sensor::{Config, Mode, Policy, Sensor, Service};
 
 /// How long anything may take that should happen.
@@ -18,7 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const MOMENT: Duration = Duration::from_millis(300);
 
 /// Tests run side by side, and each sensor sees the tokens of all.
-static NEXT_PROXY: AtomicU16 = AtomicU16::new(1);
+static NEXT_PROXY: AtomicU8 = AtomicU8::new(1);
 
 pub(crate) struct Backend {
     child: Child,
@@ -135,8 +135,6 @@ impl Stage {
             mode,
             fallback_mode,
             heartbeat_limit,
-            hold_span: Duration::from_secs(1),
-            hold_limit: 4,
             services: vec![Service {
                 name: "test".into(),
                 ports: vec![backend.address.port()],
@@ -169,8 +167,19 @@ impl Stage {
     }
 
     pub(crate) fn token(&self, sequence: Sequence) -> String {
-        let hex = Token::mint(&self.key, self.proxy, sequence).to_hex();
+        self.token_for(ServiceId(1), sequence)
+    }
+
+    fn token_for(&self, service: ServiceId, sequence: Sequence) -> String {
+        let hex = Token::mint(&self.key, self.proxy, service, sequence).to_hex();
         String::from_utf8_lossy(&hex).into_owned()
+    }
+
+    /// The head of a request for another service, and its sequence.
+    pub(crate) fn head_for(&self, service: u8, target: &str) -> (Sequence, String) {
+        let sequence = self.fresh();
+        let token = self.token_for(ServiceId(service), sequence);
+        (sequence, head_with(target, &token))
     }
 
     /// A tagged request's head, and its sequence.
@@ -289,17 +298,6 @@ impl Client {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
         Ok(String::from_utf8(body)?)
-    }
-
-    /// Checks that not one byte comes within a moment.
-    pub(crate) fn hears_nothing(&mut self) -> Result<()> {
-        self.stream.set_read_timeout(Some(MOMENT))?;
-        let heard = self.stream.read(&mut [0]);
-        self.stream.set_read_timeout(Some(PATIENCE))?;
-        match heard {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
-            other => bail!("expected silence, got {other:?}"),
-        }
     }
 }
 

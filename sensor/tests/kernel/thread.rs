@@ -1,8 +1,10 @@
 //! Tag and bind: a request is found in what arrives, and bound to the task that has read it.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use clew_protocol::Sequence;
 use clew_protocol::kernel::{Decision, KernelEvent, Strength};
+use clew_protocol::{Moment, Sequence};
 use clew_sensor::{Mode, Policy};
 
 use crate::Test;
@@ -51,6 +53,14 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("bind::a_request_read_by_splice", a_request_read_by_splice),
     (
+        "bind::who_only_peeks_has_not_read",
+        who_only_peeks_has_not_read,
+    ),
+    (
+        "bind::what_was_read_before_the_answer_to_another",
+        what_was_read_before_the_answer_to_another,
+    ),
+    (
         "bind::a_stranger_is_nobody_that_is_known",
         a_stranger_is_nobody_that_is_known,
     ),
@@ -69,6 +79,27 @@ fn binds_a_request_to_its_reader() -> Result<()> {
     let python = std::fs::canonicalize("/usr/bin/python3")?;
     let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(python)?);
     ensure!(bound.executable.inode == inode);
+    Ok(())
+}
+
+/// One thread, two connections: the second is read while the first waits for its answer, and never
+/// answered itself.
+fn what_was_read_before_the_answer_to_another() -> Result<()> {
+    let mut stage = Stage::new(Mode::Enforce)?;
+    let (mut client, mut other) = (stage.connect()?, None);
+    for (target, is_early) in [("/", false), ("/two", true), ("/", true), ("/", false)] {
+        let (first, head) = stage.head(target);
+        client.send(&head)?;
+        let second = (target == "/two").then(|| stage.head("/"));
+        if let Some((_, head)) = &second {
+            let other = other.insert(stage.connect()?);
+            other.send(head)?;
+        }
+        ensure!(client.answer()? == "ok");
+        let last = second.map_or(first, |(sequence, _)| sequence);
+        let bound = stage.wait_bound(last)?;
+        ensure!(bound.previous_unanswered == is_early, "{bound:?}");
+    }
     Ok(())
 }
 
@@ -306,6 +337,19 @@ fn a_request_read_by_splice() -> Result<()> {
     Ok(())
 }
 
+/// The backend looks at what has come, waits, and takes it then.
+fn who_only_peeks_has_not_read() -> Result<()> {
+    let mut stage = Stage::special("peek")?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/");
+    let sent = Moment::now();
+    client.send(&head)?;
+    ensure!(client.answer()? == "ok");
+    let bound = stage.wait_bound(sequence)?;
+    ensure!(bound.at.since(sent) >= Duration::from_millis(200));
+    Ok(())
+}
+
 /// What a request without a token does was blamed on the last one that had one.
 fn a_stranger_is_nobody_that_is_known() -> Result<()> {
     for start in ["GET", "\r\nGET", "get"] {
@@ -325,7 +369,6 @@ fn a_stranger_is_nobody_that_is_known() -> Result<()> {
             "{start:?}: {:?}",
             exec.lineage
         );
-        stage.sensor.release(known)?;
         ensure!(client.answer()? == "status -9");
         drop(client);
         let (sequence, head) = stage.head("/run/id");

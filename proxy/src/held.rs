@@ -1,15 +1,15 @@
 //! A client's session that is held back: its request body comes from memory first, its response
-//! waits for a verdict.
+//! waits for a verdict of the rules, or at the gate.
 //!
 //! pingora replays a body that was read before its backend was known from a buffer of 64 KiB, and
-//! hangs where that was too small; and it writes a response's head as soon as it has one. Neither
-//! can be changed from a callback, but the session itself can be replaced. It is, for those
-//! requests only, and put back before the connection is used again.
+//! hangs where that was too small; and it writes what has come of a response as soon as it has been
+//! shown to the callbacks. Neither can be changed from a callback, but the session itself can be
+//! replaced. It is, for those requests only, and put back before the connection is used again.
 
 use std::collections::VecDeque;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,7 +25,8 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::kept::Share;
+use crate::gate::Passage;
+use crate::inspection::Share;
 
 /// The request's end of a held session.
 pub(crate) struct Held(Arc<Shared>);
@@ -34,8 +35,16 @@ pub(crate) struct Held(Arc<Shared>);
 struct Shared {
     /// Whether the response waits.
     is_closed: AtomicBool,
+    /// Once it has met a closed gate: how it gets through.
+    passage: Mutex<Option<Arc<Passage>>>,
     /// The session itself, when it is held back no longer.
     released: Mutex<Option<Box<ServerSession>>>,
+}
+
+impl Shared {
+    fn passage(&self) -> MutexGuard<'_, Option<Arc<Passage>>> {
+        self.passage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Pieces of a body, and the memory they take.
@@ -62,6 +71,11 @@ impl Held {
     /// Whether what is written of a response waits from now on.
     pub(crate) fn set_closed(&self, is_closed: bool) {
         self.0.is_closed.store(is_closed, Ordering::Relaxed);
+    }
+
+    /// What is written of a response from now on goes through the gate.
+    pub(crate) fn lead_through(&self, passage: Passage) {
+        *self.0.passage() = Some(Arc::new(passage));
     }
 
     /// Puts the session back as it was; a response that waits is forgotten.
@@ -164,6 +178,12 @@ impl CustomSession for HeldSession {
             if !self.tasks.is_empty() {
                 let later = std::mem::replace(&mut tasks, std::mem::take(&mut self.tasks));
                 tasks.extend(later);
+            }
+            let passage = self.shared.passage().clone();
+            if let Some(passage) = passage {
+                passage
+                    .pass(tasks.last().is_some_and(HttpTask::is_end))
+                    .await?;
             }
             return self.inner_mut().response_duplex_vec(tasks).await;
         }
