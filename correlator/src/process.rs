@@ -16,10 +16,10 @@ const AT_ONCE: usize = 32;
 const NEIGHBOURS: usize = 32;
 /// How much later than a decision the proxy may have been done with a request that the thread had
 /// answered before it: the backend is done with it, the proxy is about to be, or waits for a processor.
-pub(crate) const GRACE: Duration = Duration::from_millis(25);
+pub(crate) const GRACE: Duration = Duration::from_millis(100);
 /// Reads come in batches, so a decision may come after reads that are later than it by less than
 /// this (two batches, and [`GRACE`]); what had ended by those may not have by the decision.
-const BATCHES: Duration = Duration::from_millis(50);
+const BATCHES: Duration = Duration::from_millis(150);
 
 /// One backend process.
 #[derive(Debug)]

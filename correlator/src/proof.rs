@@ -192,9 +192,22 @@ impl Knowledge<'_> {
     /// The thread was at this request and at no other, so that what it did was most likely for this one.
     pub(crate) fn is_alone(&self, lineage: &Lineage, at: Moment) -> bool {
         let process = self.workload.process(lineage.backend);
-        lineage.strength == Strength::Reader
+        self.is_marked(lineage, at)
             && !process.is_some_and(|it| {
                 it.thread_has_other(lineage.tid, lineage.sequence, at, self.requests)
+            })
+    }
+
+    /// The thread has read a request that it may still be at.
+    ///
+    /// One that is over tells nothing: where others read for it, what a thread has read itself is old.
+    /// But a server that blocks may go on with what a verdict has cut.
+    fn is_marked(&self, lineage: &Lineage, at: Moment) -> bool {
+        let marked = self.requests.get(lineage.sequence);
+        lineage.strength == Strength::Reader
+            && marked.is_some_and(|request| {
+                request.was_open(at)
+                    || request.condemned && self.workload.is_blocking(lineage.backend, at)
             })
     }
 
@@ -232,8 +245,7 @@ impl Knowledge<'_> {
             return None;
         }
         let (sequence, evidence) = self.content_match(lineage, traces, needle, candidates)?;
-        let marked = lineage.strength == Strength::Reader;
-        if marked && sequence != lineage.sequence {
+        if sequence != lineage.sequence && self.is_marked(lineage, at) {
             let blocking = self.workload.is_blocking(lineage.backend, at);
             if blocking || evidence.len() < AGAINST_THE_MARK_BYTES {
                 return None;

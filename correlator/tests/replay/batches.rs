@@ -102,14 +102,14 @@ fn what_was_open_at_the_decision_counts_after_its_end() {
     scene.read(1, 1);
     scene.read(2, 1);
     let decided = scene.now + 1000;
-    scene.now += 60_000_000;
+    scene.now += 160_000_000;
     scene.end(1);
     scene.end(2);
     scene.start(3, "/c\n");
     scene.read(3, 1);
     let lineage = lineage(2, 1, Strength::Reader);
     scene.exec_at(decided, lineage, "id", Decision::Killed);
-    scene.now += 30_000_000;
+    scene.now += 110_000_000;
     scene.tick();
     assert!(scene.condemned().is_empty());
     assert_eq!(scene.reports()[0].proof, Proof::Candidates);

@@ -132,3 +132,24 @@ fn a_connection_of_another_request_is_no_evidence() {
     scene.exec_forked(501, 1, 1, "id");
     assert!(scene.condemned().is_empty());
 }
+
+/// Puma: the reactor reads for its workers. What a worker has read itself, long ago, is nobody it works
+/// for, and two of its deeds are not one.
+#[test]
+fn an_old_mark_joins_nothing() {
+    let mut scene = Scene::new();
+    scene.start(1, "/old\n");
+    scene.read(1, 1);
+    scene.end(1);
+    for (sequence, port) in [(2, 4002), (3, 4003), (4, 4004)] {
+        scene.start(sequence, &format!("/fetch?url=http://127.0.0.1:{port}/\n"));
+        scene.read(sequence, 9);
+    }
+    scene.connect_with(1, 1, 4002, Decision::Denied);
+    scene.connect_with(1, 1, 4999, Decision::Denied);
+    scene.connect_with(1, 1, 4003, Decision::Denied);
+    assert_eq!(scene.condemned(), [2, 3]);
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 3);
+    assert!(reports.iter().all(|report| report.steps.len() == 1));
+}
