@@ -65,11 +65,7 @@ impl Segment {
         }
         let offset = tcp as u32 + u32::from(unsafe { *((header + 12) as *const u8) } >> 4) * 4;
         let len = ctx.len().checked_sub(offset)?;
-        Some(Self {
-            offset,
-            len,
-            seq,
-        })
+        Some(Self { offset, len, seq })
     }
 }
 
