@@ -90,49 +90,36 @@ fn main() -> Result<()> {
 
 fn proxies(cli: &Cli, work: &Path, span: Duration) -> Result<Vec<Comparison>> {
     let backend = Side::backend(0, work, None)?;
-    let start = |proxy| Side::proxy(proxy, backend.port, &cli.binaries, work);
-    let plain = start(Proxy::Plain)?;
-    let against_plain = |side: &Side| fire(side.port, &BARE, span, work);
-    let mut all = Vec::new();
-    let twin = start(Proxy::Plain)?;
-    all.push(compare(
-        "plain pingora / plain pingora (control)",
-        None,
-        cli.pairs,
-        || against_plain(&twin),
-        || against_plain(&plain),
-    )?);
-    drop(twin);
-    for (name, proxy, goal) in [
+    // A process of its own for each shot: where it comes to lie in memory is worth a few percent, and it
+    // keeps that for life. And the sensor, which watches every socket of the host, is gone while others run.
+    let shot = |proxy| -> Result<Shot> {
+        let side = Side::proxy(proxy, backend.port, &cli.binaries, work)?;
+        fire(side.port, &BARE, span, work)
+    };
+    let comparisons = [
+        (
+            "plain pingora / plain pingora (control)",
+            Proxy::Plain,
+            None,
+        ),
         (
             "clew without sensor / plain pingora",
             Proxy::ClewWithoutSensor,
             Some(0.95),
         ),
         ("nginx proxy / plain pingora", Proxy::Nginx, None),
-    ] {
-        let side = start(proxy)?;
-        all.push(compare(
-            name,
-            goal,
-            cli.pairs,
-            || against_plain(&side),
-            || against_plain(&plain),
-        )?);
-    }
-    // The sensor watches every socket of the host: it must be gone while the other side runs.
-    let with_sensor = || -> Result<Shot> {
-        let side = start(Proxy::ClewWithSensor)?;
-        against_plain(&side)
-    };
-    all.push(compare(
-        "clew with sensor / plain pingora",
-        None,
-        cli.pairs,
-        with_sensor,
-        || against_plain(&plain),
-    )?);
-    Ok(all)
+        (
+            "clew with sensor / plain pingora",
+            Proxy::ClewWithSensor,
+            None,
+        ),
+    ];
+    comparisons
+        .into_iter()
+        .map(|(name, proxy, goal)| {
+            compare(name, goal, cli.pairs, || shot(proxy), || shot(Proxy::Plain))
+        })
+        .collect()
 }
 
 /// Each comparison stands beside the control before it: the same two sides, against themselves.
