@@ -118,7 +118,8 @@ impl Gateway {
     }
 
     pub(crate) fn body_time_left(&self, ctx: &Exchange) -> Duration {
-        let spent = Moment::now().since(ctx.started);
+        let spent = ctx.started.map(|started| Moment::now().since(started));
+        let spent = spent.unwrap_or_default();
         self.limits.body_deadline.saturating_sub(spent)
     }
 
