@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clew_protocol::Sequence;
 use clew_proxy::{Config, StopCount};
 
-use crate::stage::{Client, Connection, PATIENCE, Script, Stage, ok, wait_until};
+use crate::stage::{Client, Connection, PATIENCE, Script, Stage, echo, ok, wait_until};
 use crate::tls_stage::{Secure, on_runtime, request};
 
 /// What the kernel has stopped.
@@ -166,6 +166,32 @@ fn a_stream_waits_where_it_is() -> Result<()> {
             ensure!(&rest == b"6\r\nsecond\r\n5\r\nthird\r\n0\r\n\r\n");
         }
     }
+    Ok(())
+}
+
+/// What an upgraded connection carries is no body, and waits all the same; both ways go on afterwards.
+#[test]
+fn a_websocket_waits_too() -> Result<()> {
+    let kernel = Kernel::default();
+    let stage = kernel.stage(echo)?;
+    let mut client = stage.client()?;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+    ensure!(client.head()?.starts_with("HTTP/1.1 101"));
+    for stops in 1..=2 {
+        kernel.stop();
+        client.send("ping")?;
+        hears_nothing(&mut client)?;
+        stage.handle.decided(stops);
+        client.stream.read_exact(&mut [0; 4])?;
+    }
+    client.send("pong")?;
+    client.stream.read_exact(&mut [0; 4])?;
+    kernel.stop();
+    client.send("late")?;
+    hears_nothing(&mut client)?;
+    ensure!(stage.cancel(stage.started()?.sequence));
+    ensure!(client.rest()?.is_empty());
     Ok(())
 }
 
