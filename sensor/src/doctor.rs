@@ -138,7 +138,7 @@ fn program(step: &Step, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
                 is not judged"
                 .to_owned(),
         ),
-        Err(error) => Err(first_line(&chain(&error)).to_owned()),
+        Err(error) => Err(reason(&chain(&error))),
     };
     let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \
                   the edge alone";
@@ -166,6 +166,30 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
+/// What failed, and the verifier's last word on it: what it says before is the program as it has followed
+/// it, and behind it come its sums.
+fn reason(text: &str) -> String {
+    // The last is where the error's own cause is appended.
+    const SUMS: [&str; 4] = ["verification time", "stack depth", "processed ", ": "];
+    let (failed, log) = text.split_once('\n').unwrap_or((text, ""));
+    let failed = failed.split(" Verifier output:").next().unwrap_or(failed);
+    let is_sum = |line: &&str| SUMS.iter().any(|sum| line.starts_with(sum));
+    let mut words = log.lines().rev().map(str::trim);
+    match words.find(|line| !line.is_empty() && !is_sum(line)) {
+        Some(word) => format!("{failed} ({word})"),
+        None => failed.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_last_word_is_the_reason() {
+        let log = "load failed. Verifier output: 0: R1=ctx()\n1: (85) call 9#9\nunknown func 9#9\n\
+                   verification time 3 usec\nstack depth 0\nprocessed 2 insns\n: os error";
+        assert_eq!(reason(log), "load failed. (unknown func 9#9)");
+        assert_eq!(reason("no rights"), "no rights");
+    }
 }
