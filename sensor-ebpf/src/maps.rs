@@ -107,9 +107,9 @@ pub struct Scratch {
     pub base: u32,
     /// Bytes in the window.
     pub loaded: u32,
-    /// Bytes to load next. On its way through here the compiler loses what it knows of it, and
-    /// leaves the bounds check that the verifier wants to see.
-    pub len: u32,
+    /// Index of the last byte to load next. On its way through here the compiler loses what it knows of
+    /// it, and leaves the bounds check that the verifier wants to see.
+    pub last: u32,
 }
 
 const BPF_F_NO_PREALLOC_USIZE: usize = BPF_F_NO_PREALLOC as usize;

@@ -218,13 +218,13 @@ impl Search {
         unsafe { core::ptr::write_volatile(&raw mut (*self.scratch).at, at) };
     }
 
-    /// `len`, as if it came from nowhere; see [`Scratch::len`].
+    /// `last`, as if it came from nowhere; see [`Scratch::last`].
     #[inline(always)]
-    fn forget(&self, len: u32) -> u32 {
+    fn forget(&self, last: u32) -> u32 {
         // SAFETY: this CPU's own element.
         unsafe {
-            core::ptr::write_volatile(&raw mut (*self.scratch).len, len);
-            core::ptr::read_volatile(&raw const (*self.scratch).len)
+            core::ptr::write_volatile(&raw mut (*self.scratch).last, last);
+            core::ptr::read_volatile(&raw const (*self.scratch).last)
         }
     }
 
@@ -232,10 +232,13 @@ impl Search {
     #[inline(always)]
     fn load(&self, at: u32, to: *mut u8, most: u32) -> u32 {
         let rest = self.segment.len.wrapping_sub(at);
-        let len = self.forget(if rest < most { rest } else { most });
-        if len == 0 || len > most {
+        let last = if rest < most { rest } else { most }.wrapping_sub(1);
+        // The last byte's index, not the length: Linux 6.1 learns nothing from `len != 0`.
+        let last = self.forget(last);
+        if last >= most {
             return 0;
         }
+        let len = last + 1;
         // SAFETY: callers pass room for `most` bytes.
         let failed =
             unsafe { bpf_skb_load_bytes(self.skb, self.segment.offset + at, to.cast(), len) };
