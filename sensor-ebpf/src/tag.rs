@@ -433,9 +433,10 @@ fn line_feed(window: *mut u8, seen: u32, any: bool) -> Option<u32> {
         index += 1;
     }
     let last = seen.wrapping_sub(1);
-    // SAFETY: below STEP, inside the window.
-    let ends_in_feed = last < STEP && unsafe { *window.add(last as usize) } == b'\n';
-    ends_in_feed.then_some(last)
+    // SAFETY: below STEP, inside the window. Read before it is looked at what `last` is, for Linux 6.1 forgets
+    // the bounds of half a word that has been on the stack.
+    let byte = unsafe { core::ptr::read_volatile(window.add((last & (STEP - 1)) as usize)) };
+    (last < STEP && byte == b'\n').then_some(last)
 }
 
 const ONES: u64 = 0x0101_0101_0101_0101;
