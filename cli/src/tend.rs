@@ -110,19 +110,12 @@ impl Tender {
     fn act(&mut self, actions: &mut Vec<Action>) {
         let mut next = Vec::new();
         for action in actions.drain(..) {
-            let failed = match action {
+            match action {
                 Action::Condemn { sequence, incident } => {
                     self.handle.cancel(sequence, incident);
-                    None
                 }
-                Action::Hold { sequence } => {
-                    self.handle.hold(sequence);
-                    None
-                }
-                Action::Release { sequence } => {
-                    self.handle.release(sequence);
-                    None
-                }
+                Action::Hold { sequence } => self.handle.hold(sequence),
+                Action::Release { sequence } => self.handle.release(sequence),
                 Action::Ban {
                     address,
                     span,
@@ -140,18 +133,16 @@ impl Tender {
                     };
                     self.correlator.handle(acted, &mut next);
                     tracing::warn!(%address, %incident, "source banned");
-                    None
                 }
                 Action::Report(incident) => {
                     if incident.revision == 1 {
                         tracing::warn!(incident = %incident.id, action = ?incident.action,
                             proof = ?incident.proof, "incident");
                     }
-                    self.store.write(&incident).err()
+                    if let Err(error) = self.store.write(&incident) {
+                        tracing::error!(error = format!("{error:#}"), "incident not written");
+                    }
                 }
-            };
-            if let Some(error) = failed {
-                tracing::error!(error = format!("{error:#}"), "a verdict's measure failed");
             }
         }
         actions.append(&mut next);

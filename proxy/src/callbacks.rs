@@ -54,14 +54,7 @@ impl ProxyHttp for Callbacks {
             phase.set_in_request(true);
             phase.set_relayed(None);
         }
-        // The connection itself sees to it that the next head comes in time; pingora would set a timer.
-        if session.get_keepalive().is_some_and(|seconds| seconds > 0) {
-            session.set_keepalive(Some(0));
-        }
         ctx.upload = session.req_header().extensions.get().cloned();
-        if self.tagging.is_some() || !session.is_body_done() {
-            ctx.started = Some(Moment::now());
-        }
         session.set_write_timeout(Some(self.limits.write_deadline));
         Ok(())
     }

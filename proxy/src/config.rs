@@ -96,13 +96,12 @@ pub struct ServiceConfig {
     pub read_timeout: Duration,
     /// Longest wait for a backend to take the next byte of a request.
     pub write_timeout: Duration,
-    /// How long an unused connection is kept; none: as long as the backend keeps it. TCP finds out when one
-    /// is dead. A timer for each request would cost it 1%.
-    pub idle_timeout: Option<Duration>,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
 }
 
 impl ServiceConfig {
-    /// A service with the default timeouts (connect 3 s, read and write 60 s).
+    /// A service with the default timeouts (connect 3 s, read and write 60 s, idle 60 s).
     pub fn new(name: impl Into<String>, upstreams: Vec<SocketAddr>) -> Self {
         Self {
             name: name.into(),
@@ -113,7 +112,7 @@ impl ServiceConfig {
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
-            idle_timeout: None,
+            idle_timeout: Duration::from_secs(60),
         }
     }
 }

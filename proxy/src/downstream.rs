@@ -118,8 +118,7 @@ impl Gateway {
     }
 
     pub(crate) fn body_time_left(&self, ctx: &Exchange) -> Duration {
-        let spent = ctx.started.map(|started| Moment::now().since(started));
-        let spent = spent.unwrap_or_default();
+        let spent = Moment::now().since(ctx.started);
         self.limits.body_deadline.saturating_sub(spent)
     }
 

@@ -42,8 +42,7 @@ pub(crate) struct Exchange {
     pub(crate) id: RequestId,
     /// The id as a field's value, once somebody has asked for it.
     id_value: Option<HeaderValue>,
-    /// When its head had been read. Not looked at for a request that has no body, when nobody wants to know.
-    pub(crate) started: Option<Moment>,
+    pub(crate) started: Moment,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) flight: Option<Arc<Flight>>,
@@ -68,7 +67,7 @@ impl Exchange {
         Self {
             id: RequestId::fresh(),
             id_value: None,
-            started: None,
+            started: Moment::now(),
             service: None,
             upstream: None,
             flight: None,

@@ -10,22 +10,12 @@ use http::header::HOST;
 use pingora::lb::LoadBalancer;
 use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::RoundRobin;
-use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 
 use crate::config::ServiceConfig;
 
 /// How many backends are tried before the service counts as down.
 const TRIES: usize = 256;
-
-/// How a connection that nobody uses is told from one that is dead.
-const PROBES: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(30),
-    interval: Duration::from_secs(10),
-    count: 3,
-    // The system's own.
-    user_timeout: Duration::ZERO,
-};
 
 /// A service at work.
 pub(crate) struct Service {
@@ -76,8 +66,7 @@ impl Service {
         peer.options.total_connection_timeout = some(self.config.connect_timeout);
         peer.options.read_timeout = some(self.config.read_timeout);
         peer.options.write_timeout = some(self.config.write_timeout);
-        peer.options.idle_timeout = self.config.idle_timeout;
-        peer.options.tcp_keepalive = Some(PROBES);
+        peer.options.idle_timeout = some(self.config.idle_timeout);
         peer
     }
 }

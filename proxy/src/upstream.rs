@@ -40,12 +40,11 @@ impl Gateway {
         ctx.body_inputs = Some(BodyInputs::new(request, inputs.len()));
         let edge = ctx.rules.as_ref().map(|rules| rules.findings());
         let flight = self.flights.begin(Some(upstream), phase(session).cloned());
-        let sent_at = Moment::now();
         let started = RequestStarted {
             sequence: flight.sequence,
             id: ctx.id,
-            at: ctx.started.unwrap_or(sent_at),
-            sent_at,
+            at: ctx.started,
+            sent_at: Moment::now(),
             client: self.neighbours.client(*peer, request),
             method: request.method.as_str().into(),
             target: shown(request.raw_path(), 2048),

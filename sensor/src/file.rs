@@ -6,26 +6,31 @@ use std::path::{Path, PathBuf};
 use clew_sensor_abi::FileKey;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-/// The identity of the file at `path`, symbolic links followed, as the kernel programs see it: its inode
-/// and the device of its superblock. `stat(2)` shows another device for what lies on btrfs, or below an
-/// overlay; `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`) has the superblock's.
-///
-/// # Errors
-///
-/// Those of `statx(2)`.
-pub fn file_key(path: &Path) -> io::Result<FileKey> {
-    let stat = rustix::fs::statx(
-        CWD,
-        path,
-        AtFlags::empty(),
-        StatxFlags::INO | StatxFlags::MNT_ID,
-    )?;
-    let shown = u64::from(stat.stx_dev_major) << 20 | u64::from(stat.stx_dev_minor);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    Ok(FileKey {
-        device: superblock(&mounts, stat.stx_mnt_id).unwrap_or(shown),
-        inode: stat.stx_ino,
-    })
+/// What is mounted where, read once for all files that are looked up.
+pub(crate) struct Mounts(String);
+
+impl Mounts {
+    /// `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+    pub(crate) fn read() -> Self {
+        Self(std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// The identity of the file at `path`, symbolic links followed, as the kernel programs see it: its inode
+    /// and the device of its superblock. `stat(2)` shows another device for what lies on btrfs, or below an
+    /// overlay.
+    ///
+    /// # Errors
+    ///
+    /// Those of `statx(2)`.
+    pub(crate) fn key_of(&self, path: &Path) -> io::Result<FileKey> {
+        let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), wanted)?;
+        let shown = u64::from(stat.stx_dev_major) << 20 | u64::from(stat.stx_dev_minor);
+        Ok(FileKey {
+            device: superblock(&self.0, stat.stx_mnt_id).unwrap_or(shown),
+            inode: stat.stx_ino,
+        })
+    }
 }
 
 /// The device of a mount's superblock, in the kernel's own encoding (`MKDEV`, include/linux/kdev_t.h).
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn a_plain_file_has_the_device_that_stat_shows() {
         let path = std::env::current_exe().expect("this test's own file");
-        let (key, stat) = (file_key(&path), std::fs::metadata(&path));
+        let (key, stat) = (Mounts::read().key_of(&path), std::fs::metadata(&path));
         let (key, stat) = (key.expect("a key"), stat.expect("a file"));
         assert_eq!(key.inode, std::os::unix::fs::MetadataExt::ino(&stat));
         let shown = std::os::unix::fs::MetadataExt::dev(&stat);

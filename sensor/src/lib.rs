@@ -24,7 +24,6 @@ mod stops;
 
 pub use cgroup::mounted as cgroup2_mount;
 pub use decode::DecodeError;
-pub use file::file_key;
 pub use pin::{clean, leftovers};
 pub use policy::{ConnectRule, ExecRule, Mode, Policy};
 pub use sensor::{Config, Counters, LoadError, Sensor, Service};

@@ -9,7 +9,7 @@ use clew_sensor_abi::policy::{
 };
 use clew_sensor_abi::settings::{MODE_ENFORCE, MODE_LEARN, MODE_OBSERVE};
 
-use crate::file::file_key;
+use crate::file::Mounts;
 
 /// What happens to what the policy does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +78,8 @@ pub(crate) fn service_number(index: Option<usize>) -> u32 {
 
 impl ExecRule {
     /// The map key; none, with the reason logged, when the file cannot be found.
-    pub(crate) fn key(&self, key: (u64, u64)) -> Option<ExecKey> {
-        let file = match file_key(&self.path) {
+    pub(crate) fn key(&self, key: (u64, u64), mounts: &Mounts) -> Option<ExecKey> {
+        let file = match mounts.key_of(&self.path) {
             Ok(file) => file,
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error,

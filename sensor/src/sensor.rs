@@ -452,10 +452,10 @@ fn attach_all(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> Result<PinDirectory, Lo
 
 fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
     let mut ports: HashMap<_, u32, u32> = lend(ebpf, "PORTS")?;
-    for (index, service) in config.services.iter().enumerate() {
+    for service in &config.services {
         for &port in &service.ports {
             ports
-                .insert(u32::from(port), service_number(Some(index)), 0)
+                .insert(u32::from(port), 1, 0)
                 .map_err(|source| LoadError::Map {
                     name: "PORTS",
                     source,
@@ -476,8 +476,9 @@ fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
 }
 
 fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), LoadError> {
+    let mounts = file::Mounts::read();
     let mut exec: HashMap<_, Raw<ExecKey>, u32> = lend(ebpf, "EXEC_ALLOW")?;
-    for rule in policy.exec.iter().filter_map(|rule| rule.key(key)) {
+    for rule in policy.exec.iter().filter_map(|rule| rule.key(key, &mounts)) {
         exec.insert(Raw(rule), 1, 0)
             .map_err(|source| LoadError::Map {
                 name: "EXEC_ALLOW",
@@ -497,7 +498,7 @@ fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), 
         lend(ebpf, "TRAMPOLINES")?;
     let known = file::known_trampolines();
     for path in known.iter().chain(&policy.trampolines) {
-        match file::file_key(path) {
+        match mounts.key_of(path) {
             Ok(key) => trampolines
                 .insert(Raw(key), 1, 0)
                 .map_err(|source| LoadError::Map {

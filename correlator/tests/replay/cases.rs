@@ -81,7 +81,7 @@ fn a_later_stop_may_wait_too() {
     scene.start(8001, "/b\n");
     scene.read(8001, 1);
     scene.connect_with(8001, 1, 4444, Decision::Denied);
-    scene.now += 30_000_000;
+    scene.now += 110_000_000;
     scene.tick();
     scene.exec(8001, 1, "id");
     assert!(scene.condemned().is_empty());

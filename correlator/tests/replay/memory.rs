@@ -282,7 +282,7 @@ fn a_long_request_keeps_its_thread_in_doubt() {
     scene.start(8001, "/b\n");
     scene.read(8001, 1);
     scene.exec(8001, 1, "id");
-    scene.now += 30_000_000;
+    scene.now += 110_000_000;
     scene.tick();
     assert!(scene.condemned().is_empty());
 }

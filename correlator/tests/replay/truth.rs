@@ -39,7 +39,7 @@ fn an_event_loop_never_blames_the_wrong_request() {
         }
         let culprit = open[dice.roll(open.len() as u64) as usize];
         scene.exec(last, 1, "curl http://198.51.100.1/x");
-        scene.now += 30_000_000;
+        scene.now += 110_000_000;
         scene.tick();
         for named in scene.condemned() {
             assert_eq!(named, culprit, "seed {seed}");

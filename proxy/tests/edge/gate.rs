@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clew_protocol::Sequence;
+use clew_protocol::request::RequestStarted;
 use clew_proxy::{Config, StopCount};
 
 use crate::stage::{Client, Connection, PATIENCE, Script, Stage, echo, ok, wait_until};
@@ -32,6 +33,19 @@ impl Kernel {
     fn stage(&self, script: Script) -> Result<Stage> {
         Stage::with(script, |config| self.counted(config))
     }
+
+    /// A client whose connection has served, and whose request after a stop waits: its answer has come.
+    fn waiting(&self) -> Result<(Stage, Client, RequestStarted)> {
+        let stage = self.stage(ok)?;
+        let mut client = stage.client()?;
+        ensure!(client.get("/")?.status == 200);
+        stage.started()?;
+        self.stop();
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+        let started = stage.started()?;
+        hears_nothing(&mut client)?;
+        Ok((stage, client, started))
+    }
 }
 
 const SILENCE: Duration = Duration::from_millis(100);
@@ -52,13 +66,7 @@ fn hears_nothing(client: &mut Client) -> Result<()> {
 
 #[test]
 fn a_response_waits_until_the_stop_is_decided() -> Result<()> {
-    let kernel = Kernel::default();
-    let stage = kernel.stage(ok)?;
-    let mut client = stage.client()?;
-    ensure!(client.get("/")?.status == 200);
-    kernel.stop();
-    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
-    hears_nothing(&mut client)?;
+    let (stage, mut client, _) = Kernel::default().waiting()?;
     stage.handle.decided(1);
     let response = client.response()?;
     ensure!(response.status == 200 && response.body == "ok");
@@ -72,13 +80,7 @@ fn a_response_waits_until_the_stop_is_decided() -> Result<()> {
 /// Not one byte of what the backend has answered, though it is here.
 #[test]
 fn a_response_that_waits_may_be_condemned() -> Result<()> {
-    let kernel = Kernel::default();
-    let stage = kernel.stage(ok)?;
-    let mut client = stage.client()?;
-    kernel.stop();
-    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
-    let started = stage.started()?;
-    hears_nothing(&mut client)?;
+    let (stage, mut client, started) = Kernel::default().waiting()?;
     ensure!(stage.cancel(started.sequence));
     stage.handle.decided(1);
     let response = client.response()?;
@@ -117,13 +119,9 @@ fn one_may_wait_longer_than_the_others() -> Result<()> {
 /// The correlator may wait for this end before it can tell whose the stop was.
 #[test]
 fn the_end_of_a_response_that_waits_is_told() -> Result<()> {
-    let kernel = Kernel::default();
-    let stage = kernel.stage(ok)?;
-    let mut client = stage.client()?;
-    kernel.stop();
-    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
-    let sequence = stage.started()?.sequence;
-    ensure!(stage.answered()?.0 == sequence);
+    let (stage, mut client, started) = Kernel::default().waiting()?;
+    let sequence = started.sequence;
+    ensure!(stage.answered()? == sequence);
     stage.handle.decided(1);
     ensure!(client.response()?.status == 200);
     ensure!(stage.ended()?.sequence == sequence);

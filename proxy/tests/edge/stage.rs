@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
-use clew_protocol::{IncidentId, Moment, ProxyId, Sequence, TokenKey};
+use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
 use clew_proxy::{
     Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, StopCount, Tagging, TrustedHops,
 };
@@ -256,10 +256,10 @@ impl Stage {
     }
 
     /// The next response that waits whole.
-    pub(crate) fn answered(&self) -> Result<(Sequence, Moment)> {
+    pub(crate) fn answered(&self) -> Result<Sequence> {
         loop {
-            if let ProxyRecord::Answered { sequence, at } = self.records.recv_timeout(PATIENCE)? {
-                return Ok((sequence, at));
+            if let ProxyRecord::Answered { sequence, .. } = self.records.recv_timeout(PATIENCE)? {
+                return Ok(sequence);
             }
         }
     }
