@@ -128,6 +128,28 @@ fn the_end_of_a_response_that_waits_is_told() -> Result<()> {
     Ok(())
 }
 
+fn nothing(connection: &mut Connection) -> Result<()> {
+    while connection.head().is_some() {
+        connection.send("HTTP/1.1 204 No Content\r\n\r\n")?;
+    }
+    Ok(())
+}
+
+/// Its head is all there is of it.
+#[test]
+fn a_response_without_a_body_ends_with_its_head() -> Result<()> {
+    let kernel = Kernel::default();
+    let stage = kernel.stage(nothing)?;
+    let mut client = stage.client()?;
+    kernel.stop();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    let sequence = stage.started()?.sequence;
+    ensure!(stage.answered()? == sequence);
+    stage.handle.decided(1);
+    ensure!(client.head()?.starts_with("HTTP/1.1 204"));
+    Ok(())
+}
+
 fn on_demand(connection: &mut Connection) -> Result<()> {
     connection.head();
     connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")?;
