@@ -178,7 +178,7 @@ fn service(raw: &raw::Service) -> ServiceConfig {
     service.connect_timeout = seconds(raw.connect_timeout_seconds);
     service.read_timeout = seconds(raw.read_timeout_seconds);
     service.write_timeout = seconds(raw.write_timeout_seconds);
-    service.idle_timeout = seconds(raw.idle_timeout_seconds);
+    service.idle_timeout = raw.idle_timeout_seconds.map(seconds);
     service
 }
 

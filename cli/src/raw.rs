@@ -54,8 +54,7 @@ pub(crate) struct Service {
     pub(crate) read_timeout_seconds: u64,
     #[serde(default = "sixty")]
     pub(crate) write_timeout_seconds: u64,
-    #[serde(default = "sixty")]
-    pub(crate) idle_timeout_seconds: u64,
+    pub(crate) idle_timeout_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

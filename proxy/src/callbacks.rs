@@ -19,7 +19,7 @@ use crate::exchange::{Exchange, Gateway};
 use crate::flight::Upstream;
 use crate::gate::guard;
 use crate::page::Answer;
-use crate::upstream::{TOKEN, put_first};
+use crate::upstream::make_room;
 
 /// A string, for pingora copies the name out of a `HeaderName`.
 const REQUEST_ID: &str = "x-request-id";
@@ -152,18 +152,19 @@ impl ProxyHttp for Callbacks {
         // It is sent the body from the start.
         ctx.request_body_bytes = 0;
         self.hurry_body(session, ctx);
-        upstream_request.remove_header(&TOKEN);
+        let mut token = None;
+        if let Some(tagging) = &self.tagging {
+            let named = self.name_attempt(tagging, session, ctx);
+            token = Some(named.ok_or_else(|| {
+                Error::explain(ErrorType::InternalError, "attempt without a name")
+            })?);
+        }
+        make_room(upstream_request, token.as_ref())?;
         upstream_request.insert_header(REQUEST_ID, ctx.id_value()?)?;
         self.forward_client(session, upstream_request)?;
         if let Some(rules) = &mut ctx.rules {
             rules.replay(session, &mut ctx.held, upstream_request);
             rules.narrow(upstream_request);
-        }
-        if let Some(tagging) = &self.tagging {
-            let token = self.name_attempt(tagging, session, ctx).ok_or_else(|| {
-                Error::explain(ErrorType::InternalError, "attempt without a name")
-            })?;
-            put_first(upstream_request, &token)?;
         }
         Ok(())
     }

@@ -96,12 +96,13 @@ pub struct ServiceConfig {
     pub read_timeout: Duration,
     /// Longest wait for a backend to take the next byte of a request.
     pub write_timeout: Duration,
-    /// How long an unused connection is kept.
-    pub idle_timeout: Duration,
+    /// How long an unused connection is kept; none: until the backend closes it, or no longer answers the
+    /// keep-alive probes of TCP.
+    pub idle_timeout: Option<Duration>,
 }
 
 impl ServiceConfig {
-    /// A service with the default timeouts (connect 3 s, read and write 60 s, idle 60 s).
+    /// A service with the default timeouts (connect 3 s, read and write 60 s).
     pub fn new(name: impl Into<String>, upstreams: Vec<SocketAddr>) -> Self {
         Self {
             name: name.into(),
@@ -112,7 +113,7 @@ impl ServiceConfig {
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: None,
         }
     }
 }

@@ -142,25 +142,38 @@ impl Gateway {
     }
 }
 
-/// Rebuilds the head with the token as its first field, order and spelling of the others kept.
-pub(crate) fn put_first(request: &mut RequestHeader, token: &Token) -> Result<()> {
-    let mut tagged = RequestHeader::build(
+/// A head of at most this many fields is made anew for those that are put in: its maps, made to
+/// measure, would grow with nearly each of them.
+const FEW: usize = 2;
+/// Fields that are put in.
+const OWN: usize = 4;
+
+/// Takes out what only the edge may say, and puts the token first; order and spelling of the other
+/// fields are kept.
+pub(crate) fn make_room(request: &mut RequestHeader, token: Option<&Token>) -> Result<()> {
+    request.remove_header(&TOKEN);
+    if token.is_none() && request.headers.len() > FEW {
+        return Ok(());
+    }
+    let mut roomy = RequestHeader::build(
         request.method.clone(),
         request.raw_path(),
-        Some(request.headers.len() + 1),
+        Some(request.headers.len() + OWN),
     )?;
-    tagged.set_version(request.version);
-    tagged.insert_header(&TOKEN, &token.to_hex()[..])?;
+    roomy.set_version(request.version);
+    if let Some(token) = token {
+        roomy.insert_header(&TOKEN, &token.to_hex()[..])?;
+    }
     if request.has_case() {
         for (name, value) in request.case_header_iter() {
-            tagged.append_header(name.clone(), value)?;
+            roomy.append_header(name.clone(), value)?;
         }
     } else {
         for (name, value) in &request.headers {
-            tagged.append_header(name, value)?;
+            roomy.append_header(name, value)?;
         }
     }
-    *request = tagged;
+    *request = roomy;
     Ok(())
 }
 
