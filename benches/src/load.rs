@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 const CONNECTIONS: u32 = 32;
 
 /// One shot.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Shot {
     pub(crate) requests_per_second: f64,
     pub(crate) p50_us: f64,

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use crate::load::Shot;
 
+/// How many times as many pairs are measured on a machine that is too noisy for the first ones to tell.
+const PERSISTENCE: u32 = 4;
+
 /// What one comparison says.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison {
@@ -53,7 +56,8 @@ impl Comparison {
     }
 }
 
-/// Measures `a` and `b` in turn, `count` times, A first in every other pair.
+/// Measures `a` and `b` in turn, A first in every other pair: `count` times, and up to [`PERSISTENCE`]
+/// times as often while the interval leaves open whether the goal is met.
 pub(crate) fn compare(
     name: &'static str,
     goal: Option<f64>,
@@ -62,7 +66,8 @@ pub(crate) fn compare(
     mut b: impl FnMut() -> Result<Shot>,
 ) -> Result<Comparison> {
     let (mut of_a, mut of_b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for nth in 0..count {
+    let mut nth = 0;
+    while nth < count || (nth < count * PERSISTENCE && is_open(goal, &ratios)) {
         let (first, second) = if nth % 2 == 0 {
             let first = a()?;
             (first, b()?)
@@ -73,7 +78,8 @@ pub(crate) fn compare(
         ratios.push(first.requests_per_second / second.requests_per_second);
         of_a.push(first);
         of_b.push(second);
-        eprint!("\r  {name}: {}/{count}  ", nth + 1);
+        nth += 1;
+        eprint!("\r  {name}: {nth}/{}  ", nth.max(count));
     }
     eprintln!();
     let sides = Some((typical(&of_a), typical(&of_b)));
@@ -81,6 +87,14 @@ pub(crate) fn compare(
         sides,
         ..Comparison::of(name, goal, ratios)
     })
+}
+
+/// Whether `ratios` may be on either side of the goal.
+fn is_open(goal: Option<f64>, ratios: &[f64]) -> bool {
+    let mut sorted = ratios.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = interval(&sorted);
+    goal.is_some_and(|goal| low < goal && goal < high)
 }
 
 fn typical(shots: &[Shot]) -> Shot {
@@ -130,5 +144,34 @@ mod tests {
         let sorted: Vec<f64> = (1..=15).map(f64::from).collect();
         assert_eq!(median(&sorted), 8.0);
         assert_eq!(interval(&sorted), (4.0, 12.0));
+    }
+
+    #[test]
+    fn a_noisy_comparison_goes_on() {
+        let shots = |ratio: f64| {
+            let mut nth = 0;
+            let shot = |requests_per_second| Shot {
+                requests_per_second,
+                ..Shot::default()
+            };
+            let a = move || {
+                nth += 1;
+                Ok(shot(if nth % 2 == 0 { ratio } else { ratio * 1.1 }))
+            };
+            (a, move || Ok(shot(1.0)))
+        };
+        let count = |ratio, goal| {
+            let (mut a, b) = shots(ratio);
+            let mut count = 0;
+            let counted = || {
+                count += 1;
+                a()
+            };
+            compare("", goal, 15, counted, b).expect("a comparison");
+            count
+        };
+        assert_eq!(count(1.0, Some(1.05)), 60, "the goal lies inside");
+        assert_eq!(count(1.0, Some(0.95)), 15, "it lies outside");
+        assert_eq!(count(1.0, None), 15, "there is none");
     }
 }

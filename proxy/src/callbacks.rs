@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clew_protocol::Moment;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -19,10 +19,9 @@ use crate::exchange::{Exchange, Gateway};
 use crate::flight::Upstream;
 use crate::gate::guard;
 use crate::page::Answer;
-use crate::upstream::make_room;
+use crate::upstream::{make_room, put};
 
-/// A string, for pingora copies the name out of a `HeaderName`.
-const REQUEST_ID: &str = "x-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Upstream attempts per request: a backend that refuses is passed over twice.
 const ATTEMPTS: u8 = 3;
 
@@ -160,7 +159,7 @@ impl ProxyHttp for Callbacks {
             })?);
         }
         make_room(upstream_request, token.as_ref())?;
-        upstream_request.insert_header(REQUEST_ID, ctx.id_value()?)?;
+        put(upstream_request, &REQUEST_ID, ctx.id_value()?)?;
         self.forward_client(session, upstream_request)?;
         if let Some(rules) = &mut ctx.rules {
             rules.replay(session, &mut ctx.held, upstream_request);
@@ -197,7 +196,10 @@ impl ProxyHttp for Callbacks {
         } else {
             self.hurry_body(session, ctx);
         }
-        response.insert_header(REQUEST_ID, ctx.id_value()?)
+        response.remove_header(&REQUEST_ID);
+        response
+            .append_header(REQUEST_ID.as_str(), ctx.id_value()?)
+            .map(drop)
     }
 
     fn upstream_response_body_filter(

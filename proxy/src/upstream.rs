@@ -130,7 +130,7 @@ impl Gateway {
         } else {
             own
         };
-        request.insert_header(FORWARDED_FOR.as_str(), chain)?;
+        put(request, &FORWARDED_FOR, chain)?;
         if self.neighbours.trusts(peer) && request.headers.contains_key(&FORWARDED_PROTO) {
             return Ok(());
         }
@@ -138,8 +138,19 @@ impl Gateway {
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some());
         let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
-        request.insert_header(FORWARDED_PROTO.as_str(), scheme)
+        put(request, &FORWARDED_PROTO, scheme)
     }
+}
+
+/// Sets a field. Not by inserting: what removes and appends is in the processor's cache by then, for
+/// pingora does nothing else with a head.
+pub(crate) fn put(
+    request: &mut RequestHeader,
+    name: &'static HeaderName,
+    value: HeaderValue,
+) -> Result<()> {
+    request.remove_header(name);
+    request.append_header(name.as_str(), value).map(drop)
 }
 
 /// A head of at most this many fields is made anew for those that are put in: its maps, made to
@@ -162,7 +173,7 @@ pub(crate) fn make_room(request: &mut RequestHeader, token: Option<&Token>) -> R
     )?;
     roomy.set_version(request.version);
     if let Some(token) = token {
-        roomy.insert_header(&TOKEN, &token.to_hex()[..])?;
+        roomy.append_header(TOKEN.as_str(), &token.to_hex()[..])?;
     }
     if request.has_case() {
         for (name, value) in request.case_header_iter() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{Stage, echo, flood, ok, wait_until};
+use crate::stage::{Connection, Stage, echo, flood, ok, wait_until};
 
 /// A WebSocket is no request body: neither its deadline nor its size limit applies.
 #[test]
@@ -43,6 +43,28 @@ fn idle_connections_are_closed() -> Result<()> {
         "{:?}",
         start.elapsed()
     );
+    Ok(())
+}
+
+/// Says so when the edge closes the connection.
+fn tell(connection: &mut Connection) -> Result<()> {
+    ok(connection)?;
+    connection.show("closed".to_owned());
+    Ok(())
+}
+
+#[test]
+fn unused_upstream_connections_are_kept_as_long_as_is_configured() -> Result<()> {
+    for (idle_timeout, is_closed) in [(Some(Duration::from_millis(200)), true), (None, false)] {
+        let stage = Stage::with(tell, |config| {
+            config.services[0].idle_timeout = idle_timeout
+        })?;
+        ensure!(stage.client()?.get("/")?.status == 200);
+        ensure!(stage.upstream_head()?.starts_with("GET / "));
+        std::thread::sleep(Duration::from_millis(600));
+        let shown = stage.try_upstream_head();
+        ensure!(shown.is_some() == is_closed, "{idle_timeout:?}: {shown:?}");
+    }
     Ok(())
 }
 

@@ -47,6 +47,48 @@ fn the_token_is_the_first_field() -> Result<()> {
     Ok(())
 }
 
+/// Without a sensor too, and however few fields there are.
+#[test]
+fn a_head_keeps_its_spelling_without_a_token() -> Result<()> {
+    let stage = Stage::with(ok, |config| config.tagging = None)?;
+    let fields = [
+        "X-Clew-Token: forged",
+        "X-Request-Id: mine",
+        "aCCept: x",
+        "X-Api-KEY: y",
+    ];
+    for count in 0..=fields.len() {
+        let sent = fields[..count].join("\r\n");
+        let separator = if count == 0 { "" } else { "\r\n" };
+        let mut client = stage.client()?;
+        client.send(&format!(
+            "GET /a%20b?c HTTP/1.1\r\nHost: test\r\n{sent}{separator}\r\n"
+        ))?;
+        let response = client.response()?;
+        let head = stage.upstream_head()?;
+        ensure!(
+            head.starts_with("GET /a%20b?c HTTP/1.1\r\nHost: test\r\n"),
+            "{head}"
+        );
+        ensure!(!head.contains("forged") && !head.contains("mine"), "{head}");
+        ensure!(head.contains("aCCept: x") == (count > 2), "{head}");
+        ensure!(head.contains("X-Api-KEY: y") == (count > 3), "{head}");
+        let id = response
+            .head
+            .lines()
+            .find(|line| line.starts_with("x-request-id: "));
+        ensure!(id.is_some_and(|id| head.contains(id)), "{head}");
+        for field in [
+            "x-request-id: ",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-proto: http",
+        ] {
+            ensure!(head.matches(field).count() == 1, "{field}: {head}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn keep_alive_and_bodies() -> Result<()> {
     let stage = Stage::new(ok)?;
