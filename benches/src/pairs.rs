@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::load::Shot;
 
 /// How many times as many pairs are measured on a machine that is too noisy for the first ones to tell.
-const PERSISTENCE: u32 = 4;
+const PERSISTENCE: u32 = 3;
 
 /// What one comparison says.
 #[derive(Debug, Clone)]
@@ -81,12 +81,16 @@ pub(crate) fn compare(
         nth += 1;
         eprint!("\r  {name}: {nth}/{}  ", nth.max(count));
     }
-    eprintln!();
     let sides = Some((typical(&of_a), typical(&of_b)));
-    Ok(Comparison {
+    let comparison = Comparison {
         sides,
         ..Comparison::of(name, goal, ratios)
-    })
+    };
+    let Comparison {
+        ratio, low, high, ..
+    } = comparison;
+    eprintln!("\r  {name}: {nth} pairs, {ratio:.3} ({low:.3} - {high:.3})");
+    Ok(comparison)
 }
 
 /// Whether `ratios` may be on either side of the goal.
@@ -170,7 +174,7 @@ mod tests {
             compare("", goal, 15, counted, b).expect("a comparison");
             count
         };
-        assert_eq!(count(1.0, Some(1.05)), 60, "the goal lies inside");
+        assert_eq!(count(1.0, Some(1.05)), 45, "the goal lies inside");
         assert_eq!(count(1.0, Some(0.95)), 15, "it lies outside");
         assert_eq!(count(1.0, None), 15, "there is none");
     }
