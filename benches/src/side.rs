@@ -126,7 +126,8 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        // pingora's own server takes minutes over the other signal.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
         let deadline = Instant::now() + Duration::from_secs(5);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -182,7 +183,7 @@ const MODSECURITY: &str = "load_module /usr/lib/nginx/modules/ngx_http_modsecuri
 fn pinned(core: u8, program: &std::ffi::OsStr) -> Command {
     // A bench that is killed leaves nothing behind.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]);
+    command.args(["--pdeathsig", "INT", "taskset", "-c", &core.to_string()]);
     command.arg(program);
     command
 }
