@@ -27,6 +27,12 @@ impl Comparison {
         self.goal.is_none_or(|goal| self.ratio >= goal)
     }
 
+    /// Whether the true ratio may be on either side of the goal.
+    fn is_open(&self) -> bool {
+        self.goal
+            .is_some_and(|goal| self.low < goal && goal < self.high)
+    }
+
     pub(crate) fn json(&self, control: f64) -> Value {
         let shot = |shot: Shot| {
             json!({ "requests_per_second": shot.requests_per_second.round(),
@@ -56,8 +62,9 @@ impl Comparison {
     }
 }
 
-/// Measures `a` and `b` in turn, A first in every other pair: `count` times, and up to [`PERSISTENCE`]
-/// times as often while the interval leaves open whether the goal is met.
+/// Measures `a` and `b` in turn, A first in every other pair: `count` times, and again as often, up to
+/// [`PERSISTENCE`] times in all, while the interval leaves open whether the goal is met. It is looked at
+/// after whole rounds alone: who stops at the first excursion has less than 95%.
 pub(crate) fn compare(
     name: &'static str,
     goal: Option<f64>,
@@ -66,39 +73,34 @@ pub(crate) fn compare(
     mut b: impl FnMut() -> Result<Shot>,
 ) -> Result<Comparison> {
     let (mut of_a, mut of_b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let mut nth = 0;
-    while nth < count || (nth < count * PERSISTENCE && is_open(goal, &ratios)) {
-        let (first, second) = if nth % 2 == 0 {
-            let first = a()?;
-            (first, b()?)
-        } else {
-            let second = b()?;
-            (a()?, second)
-        };
-        ratios.push(first.requests_per_second / second.requests_per_second);
-        of_a.push(first);
-        of_b.push(second);
-        nth += 1;
-        eprint!("\r  {name}: {nth}/{}  ", nth.max(count));
-    }
-    let sides = Some((typical(&of_a), typical(&of_b)));
-    let comparison = Comparison {
-        sides,
-        ..Comparison::of(name, goal, ratios)
+    let mut round = 0;
+    let mut comparison = loop {
+        round += 1;
+        for _ in 0..count {
+            let (first, second) = if ratios.len() % 2 == 0 {
+                let first = a()?;
+                (first, b()?)
+            } else {
+                let second = b()?;
+                (a()?, second)
+            };
+            ratios.push(first.requests_per_second / second.requests_per_second);
+            of_a.push(first);
+            of_b.push(second);
+            eprint!("\r  {name}: {}/{}  ", ratios.len(), round * count);
+        }
+        let comparison = Comparison::of(name, goal, ratios.clone());
+        if round == PERSISTENCE || !comparison.is_open() {
+            break comparison;
+        }
     };
+    comparison.sides = Some((typical(&of_a), typical(&of_b)));
     let Comparison {
         ratio, low, high, ..
     } = comparison;
-    eprintln!("\r  {name}: {nth} pairs, {ratio:.3} ({low:.3} - {high:.3})");
+    let pairs = ratios.len();
+    eprintln!("\r  {name}: {pairs} pairs, {ratio:.3} ({low:.3} - {high:.3})");
     Ok(comparison)
-}
-
-/// Whether `ratios` may be on either side of the goal.
-fn is_open(goal: Option<f64>, ratios: &[f64]) -> bool {
-    let mut sorted = ratios.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = interval(&sorted);
-    goal.is_some_and(|goal| low < goal && goal < high)
 }
 
 fn typical(shots: &[Shot]) -> Shot {

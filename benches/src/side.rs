@@ -126,7 +126,7 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        // pingora's own server takes minutes over the other signal.
+        // Plain pingora takes minutes over SIGTERM.
         let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
         let deadline = Instant::now() + Duration::from_secs(5);
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
