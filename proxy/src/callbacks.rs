@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clew_protocol::Moment;
-use http::header::{CONTENT_LENGTH, HeaderName};
+use http::header::CONTENT_LENGTH;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::downstream::{answer_for, phase, spare};
@@ -19,9 +19,8 @@ use crate::exchange::{Exchange, Gateway};
 use crate::flight::Upstream;
 use crate::gate::guard;
 use crate::page::Answer;
-use crate::upstream::{make_room, put};
+use crate::upstream::{REQUEST_ID, has_hop_fields};
 
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Upstream attempts per request: a backend that refuses is passed over twice.
 const ATTEMPTS: u8 = 3;
 
@@ -38,16 +37,17 @@ impl Deref for Callbacks {
 
 #[async_trait]
 impl ProxyHttp for Callbacks {
-    type CTX = Exchange;
+    /// In a box: pingora moves it about, and keeps a copy's room in each of its futures.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::fresh()
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(Exchange::fresh())
     }
 
     // No compression: what a backend sends is what a client gets.
     fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         self.tally.requests.add_one();
         if let Some(phase) = phase(session) {
             phase.set_in_request(true);
@@ -58,7 +58,7 @@ impl ProxyHttp for Callbacks {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         let line = phase(session).and_then(|phase| phase.take_line());
         let refusal = self.refusal(session);
         // In a box of its own: what most requests wait for is small without it.
@@ -77,7 +77,7 @@ impl ProxyHttp for Callbacks {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if end_of_stream && let Some(upload) = &ctx.upload {
             upload.set_done();
@@ -104,7 +104,11 @@ impl ProxyHttp for Callbacks {
         Ok(())
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Self::CTX,
+    ) -> Result<Box<HttpPeer>> {
         let service = ctx
             .service
             .as_ref()
@@ -113,7 +117,11 @@ impl ProxyHttp for Callbacks {
             .pick()
             .ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
         ctx.attempts += 1;
-        Ok(Box::new(service.peer(address)))
+        let mut peer = Box::new(service.peer(address));
+        if !has_hop_fields(&session.req_header().headers) {
+            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        }
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
@@ -123,7 +131,7 @@ impl ProxyHttp for Callbacks {
         _: &HttpPeer,
         fd: std::os::fd::RawFd,
         digest: Option<&Digest>,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if self.tagging.is_none() && ctx.upload.is_none() {
             return Ok(());
@@ -144,7 +152,7 @@ impl ProxyHttp for Callbacks {
         &self,
         session: &mut Session,
         upstream_request: &mut RequestHeader,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         // An attempt before this one has failed.
         self.end_attempt(ctx, None);
@@ -158,9 +166,7 @@ impl ProxyHttp for Callbacks {
                 Error::explain(ErrorType::InternalError, "attempt without a name")
             })?);
         }
-        make_room(upstream_request, token.as_ref())?;
-        put(upstream_request, &REQUEST_ID, ctx.id_value()?)?;
-        self.forward_client(session, upstream_request)?;
+        self.introduce(session, upstream_request, token.as_ref(), ctx.id_value()?)?;
         if let Some(rules) = &mut ctx.rules {
             rules.replay(session, &mut ctx.held, upstream_request);
             rules.narrow(upstream_request);
@@ -172,7 +178,7 @@ impl ProxyHttp for Callbacks {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if is_complete(session, response)
             && let Some(flight) = &ctx.flight
@@ -207,7 +213,7 @@ impl ProxyHttp for Callbacks {
         _: &mut Session,
         _: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         if end_of_stream && let Some(flight) = &ctx.flight {
             flight.let_go();
@@ -221,7 +227,7 @@ impl ProxyHttp for Callbacks {
         session: &mut Session,
         body: &mut Option<Bytes>,
         is_last: bool,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         guard(&self.0, session, ctx)?;
         if let Some(rules) = &mut ctx.rules {
@@ -236,7 +242,7 @@ impl ProxyHttp for Callbacks {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         let others = ctx
@@ -252,7 +258,7 @@ impl ProxyHttp for Callbacks {
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
         client_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
@@ -276,7 +282,7 @@ impl ProxyHttp for Callbacks {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> FailToProxy {
         self.release(session, ctx);
         let cancelled = ctx.is_cancelled();
@@ -318,7 +324,7 @@ impl ProxyHttp for Callbacks {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Self::CTX) {
         let status = session
             .response_written()
             .map(|header| header.status.as_u16());
@@ -336,7 +342,7 @@ impl ProxyHttp for Callbacks {
         }
     }
 
-    fn suppress_error_log(&self, _: &Session, ctx: &Exchange, error: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, ctx: &Self::CTX, error: &Error) -> bool {
         ctx.is_cancelled() || ctx.denial().is_some() || *error.esource() == ErrorSource::Downstream
     }
 }

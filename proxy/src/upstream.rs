@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use clew_protocol::identity::TOKEN_HEADER;
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Token};
-use http::HeaderValue;
 use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
 use pingora::ErrorType::InvalidHTTPHeader;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -19,9 +19,11 @@ use crate::downstream::phase;
 use crate::exchange::{Exchange, Gateway};
 use crate::inputs::{BodyInputs, Inputs};
 
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// The header of the token, parsed once.
-pub(crate) static TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
+static TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
+/// What the edge says of each request.
+static INTRODUCTION: [&HeaderName; 4] = [&TOKEN, &REQUEST_ID, &FORWARDED_FOR, &FORWARDED_PROTO];
 
 impl Gateway {
     /// Names the attempt for the kernel and tells the correlator, before a byte goes upstream.
@@ -104,72 +106,104 @@ impl Gateway {
         }
     }
 
-    /// Appends the peer to `X-Forwarded-For`, and says how it came unless it is a trusted hop that
-    /// knows better how its own client did.
-    pub(crate) fn forward_client(
+    /// Tells the backend what the request is called, by whom it was sent, and how: the peer is appended to
+    /// `X-Forwarded-For`, and the scheme is the edge's own unless the peer is a trusted hop, that knows
+    /// better. What a client says of this itself is taken out; order and spelling of its other fields
+    /// are kept, behind the token.
+    pub(crate) fn introduce(
         &self,
         session: &Session,
         request: &mut RequestHeader,
+        token: Option<&Token>,
+        id: HeaderValue,
     ) -> Result<()> {
+        // Most clients say nothing of it, and looking once is cheaper than taking out what is not there.
+        let is_said = request
+            .headers
+            .keys()
+            .any(|name| INTRODUCTION.contains(&name));
+        if is_said {
+            request.remove_header(&TOKEN);
+            request.remove_header(&REQUEST_ID);
+        }
+        make_room(request, token)?;
+        append(request, &REQUEST_ID, id)?;
         let Some(peer) = session.client_addr().and_then(|address| address.as_inet()) else {
             return Ok(());
         };
         let peer = peer.ip().to_canonical();
-        let own = match phase(session) {
+        let mut chain = match phase(session) {
             Some(phase) => phase.peer(peer)?,
             None => written(peer)?,
         };
-        let chain = if request.headers.contains_key(&FORWARDED_FOR) {
-            let hops = request.headers.get_all(&FORWARDED_FOR).iter();
-            let hops: Vec<&[u8]> = hops
-                .map(|it| it.as_bytes())
-                .chain([own.as_bytes()])
-                .collect();
-            HeaderValue::try_from(hops.join(&b", "[..]))
-                .or_err(InvalidHTTPHeader, "joined values")?
-        } else {
-            own
-        };
-        put(request, &FORWARDED_FOR, chain)?;
-        if self.neighbours.trusts(peer) && request.headers.contains_key(&FORWARDED_PROTO) {
-            return Ok(());
+        if is_said {
+            chain = joined(request, &chain)?;
+            request.remove_header(&FORWARDED_FOR);
+            if self.neighbours.trusts(peer) && request.headers.contains_key(&FORWARDED_PROTO) {
+                return append(request, &FORWARDED_FOR, chain);
+            }
+            request.remove_header(&FORWARDED_PROTO);
         }
+        append(request, &FORWARDED_FOR, chain)?;
         let tls = session
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some());
         let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
-        put(request, &FORWARDED_PROTO, scheme)
+        append(request, &FORWARDED_PROTO, scheme)
     }
 }
 
-/// Sets a field. Not by inserting: what removes and appends is in the processor's cache by then, for
-/// pingora does nothing else with a head.
-pub(crate) fn put(
+/// The hops that `request` names, and `own` behind them.
+fn joined(request: &RequestHeader, own: &HeaderValue) -> Result<HeaderValue> {
+    let hops = request.headers.get_all(&FORWARDED_FOR).iter();
+    let hops: Vec<&[u8]> = hops.chain([own]).map(HeaderValue::as_bytes).collect();
+    HeaderValue::try_from(hops.join(&b", "[..])).or_err(InvalidHTTPHeader, "joined values")
+}
+
+/// Not by inserting: what appends is in the processor's cache by then, for pingora does nothing else
+/// with a head.
+fn append(
     request: &mut RequestHeader,
     name: &'static HeaderName,
     value: HeaderValue,
 ) -> Result<()> {
-    request.remove_header(name);
     request.append_header(name.as_str(), value).map(drop)
+}
+
+/// Whether a head has fields that end at the edge (RFC 9110 §7.6.1), which pingora takes out of it one
+/// by one, there or not.
+pub(crate) fn has_hop_fields(headers: &HeaderMap) -> bool {
+    let is_for_hop = |name: &HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "upgrade"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "keep-alive"
+                | "http2-settings"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+        )
+    };
+    headers.keys().any(is_for_hop)
 }
 
 /// A head of at most this many fields is made anew for those that are put in: its maps, made to
 /// measure, would grow with nearly each of them.
 const FEW: usize = 2;
-/// Fields that are put in.
-const OWN: usize = 4;
 
-/// Takes out what only the edge may say, and puts the token first; order and spelling of the other
-/// fields are kept.
-pub(crate) fn make_room(request: &mut RequestHeader, token: Option<&Token>) -> Result<()> {
-    request.remove_header(&TOKEN);
+/// Puts the token first, and room behind the other fields, whose order and spelling are kept.
+fn make_room(request: &mut RequestHeader, token: Option<&Token>) -> Result<()> {
     if token.is_none() && request.headers.len() > FEW {
         return Ok(());
     }
     let mut roomy = RequestHeader::build(
         request.method.clone(),
         request.raw_path(),
-        Some(request.headers.len() + OWN),
+        Some(request.headers.len() + INTRODUCTION.len()),
     )?;
     roomy.set_version(request.version);
     if let Some(token) = token {

@@ -89,6 +89,35 @@ fn a_head_keeps_its_spelling_without_a_token() -> Result<()> {
     Ok(())
 }
 
+/// RFC 9110 §7.6.1. Each by itself: one of them must not need another to be seen.
+#[test]
+fn fields_for_one_hop_end_at_the_edge() -> Result<()> {
+    let stage = Stage::with(ok, |config| config.tagging = None)?;
+    let sent = [
+        "Connection: X-Nominated\r\nX-Nominated: gone",
+        "Upgrade: gone",
+        "TE: gone",
+        "Trailer: gone",
+        "Keep-Alive: gone",
+        "HTTP2-Settings: gone",
+        "Proxy-Connection: gone",
+        "Proxy-Authenticate: gone",
+        "Proxy-Authorization: gone",
+    ];
+    for fields in sent {
+        let mut client = stage.client()?;
+        client.send(&format!(
+            "GET / HTTP/1.1\r\nHost: test\r\n{fields}\r\nX-Kept: kept\r\n\r\n"
+        ))?;
+        ensure!(client.response()?.status == 200, "{fields}");
+        let head = stage.upstream_head()?;
+        ensure!(head.contains("X-Kept: kept\r\n"), "{head}");
+        ensure!(!head.contains("gone"), "{head}");
+        ensure!(!head.to_lowercase().contains("x-nominated"), "{head}");
+    }
+    Ok(())
+}
+
 #[test]
 fn keep_alive_and_bodies() -> Result<()> {
     let stage = Stage::new(ok)?;
