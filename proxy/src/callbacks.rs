@@ -118,6 +118,14 @@ impl ProxyHttp for Callbacks {
             .ok_or_else(|| Error::new(ErrorType::HTTPStatus(503)))?;
         ctx.attempts += 1;
         let mut peer = Box::new(service.peer(address));
+        // Without a body nothing but the response is waited for, and the client's connection sees to
+        // it that it comes: pingora sets a timer for each request.
+        if session.is_body_empty()
+            && !session.is_upgrade_req()
+            && let Some(phase) = phase(session)
+        {
+            phase.await_backend(peer.options.read_timeout.take());
+        }
         if !has_hop_fields(&session.req_header().headers) {
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         }
@@ -180,16 +188,15 @@ impl ProxyHttp for Callbacks {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if is_complete(session, response)
-            && let Some(flight) = &ctx.flight
-        {
+        let is_complete = is_complete(session, response);
+        note_word(session, is_complete);
+        if is_complete && let Some(flight) = &ctx.flight {
             flight.let_go();
         }
         guard(&self.0, session, ctx)?;
         if is_final(response)
             && let Some(rules) = &mut ctx.rules
         {
-            let is_complete = is_complete(session, response);
             rules.response_head(session, &mut ctx.held, response, is_complete)?;
         }
         if is_final(response)
@@ -210,11 +217,12 @@ impl ProxyHttp for Callbacks {
 
     fn upstream_response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         _: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
+        note_word(session, end_of_stream);
         if end_of_stream && let Some(flight) = &ctx.flight {
             flight.let_go();
         }
@@ -261,6 +269,11 @@ impl ProxyHttp for Callbacks {
         ctx: &mut Self::CTX,
         client_reused: bool,
     ) -> Box<Error> {
+        let is_late = phase(session).is_some_and(|phase| phase.is_backend_late());
+        let error = match is_late {
+            true => Error::explain(ErrorType::ReadTimedout, "silent for too long").into_up(),
+            false => error,
+        };
         let mut error = error.more_context(format!("Peer: {peer}"));
         if ctx.is_cancelled() {
             ctx.cancelled_at.get_or_insert_with(Moment::now);
@@ -344,6 +357,15 @@ impl ProxyHttp for Callbacks {
 
     fn suppress_error_log(&self, _: &Session, ctx: &Self::CTX, error: &Error) -> bool {
         ctx.is_cancelled() || ctx.denial().is_some() || *error.esource() == ErrorSource::Downstream
+    }
+}
+
+/// The backend has said something: its last word, or one to be followed by others.
+fn note_word(session: &Session, is_last: bool) {
+    match phase(session) {
+        Some(phase) if is_last => phase.await_backend(None),
+        Some(phase) => phase.note_word(),
+        None => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! One client connection: a total deadline and a bound on each request head, which pingora does
-//! not give (its timeout is per read, its bound a megabyte), and on an HTTP/2 preface.
+//! not give (its timeout is per read, its bound a megabyte), and on an HTTP/2 preface; and how long
+//! the backend of its request may be silent.
 
 use std::io;
 use std::net::IpAddr;
@@ -43,6 +44,12 @@ pub(crate) struct Phase {
     cut: AtomicU64,
     /// Who waits for the client to take more of a response.
     writer: Mutex<Option<Waker>>,
+    /// How long the backend may be silent, in nanoseconds; 0: nobody waits for it.
+    patience: AtomicU64,
+    /// How often that time began anew.
+    words: AtomicU64,
+    /// The backend was silent for longer.
+    is_late: AtomicBool,
     /// The peer, as backends are told of it.
     peer: OnceLock<(IpAddr, HeaderValue)>,
     /// The connection itself, when its request failed but it can carry another.
@@ -81,6 +88,24 @@ impl Phase {
             .take()
     }
 
+    /// From now on the backend may be silent for `patience` at a time; none: nobody waits for it.
+    pub(crate) fn await_backend(&self, patience: Option<Duration>) {
+        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.patience
+            .store(patience.map_or(0, nanos), Ordering::Relaxed);
+        self.note_word();
+    }
+
+    /// The backend has said something, or could not have.
+    pub(crate) fn note_word(&self) {
+        self.words.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the backend was silent for too long.
+    pub(crate) fn is_backend_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+
     /// From now on the response of `attempt` is what is written; none: an answer of the edge's own.
     pub(crate) fn set_relayed(&self, attempt: Option<Sequence>) {
         let number = attempt.map_or(0, |attempt| attempt.0);
@@ -108,6 +133,8 @@ impl Phase {
     /// Sees to it that a blocked writer learns of a cut.
     fn watch_cut<T>(&self, cx: &Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_pending() {
+            // While its client does not read, nobody asks the backend.
+            self.note_word();
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             *writer = Some(cx.waker().clone());
             drop(writer);
@@ -142,7 +169,8 @@ const PREFACE_BYTES: usize = 24;
 /// A head of this many times the limit is read and answered 431; a longer one is cut off.
 const COURTESY: usize = 4;
 
-/// A stream whose request heads, or whose preface, must come in time.
+/// A stream whose request heads, or whose preface, must come in time, and the backend's words while
+/// one of its requests waits for them.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
     /// Collects what pingora writes until it flushes: unbuffered, a response's head and body are
@@ -159,8 +187,11 @@ pub(crate) struct Connection<S> {
     limit_bytes: usize,
     /// Bytes read of the head, or of the preface.
     read_bytes: usize,
-    /// When what is waited for has to be there: a head's first byte, or its last.
+    /// When what is waited for has to be there: a head's first byte, or its last, or the backend's
+    /// next word.
     due: Option<Instant>,
+    /// How often the backend's time had begun when `due` was set.
+    words: u64,
     /// Wakes the reader at `due` or earlier, and is set anew only then: a timer for each request
     /// would cost more than all else here.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -185,6 +216,7 @@ impl<S: IO> Connection<S> {
             limit_bytes: limits.head_bytes.saturating_mul(COURTESY),
             read_bytes: 0,
             due: None,
+            words: 0,
             alarm: None,
             intake: Intake::default(),
         })
@@ -203,12 +235,13 @@ impl<S: IO> Connection<S> {
             limit_bytes: usize::MAX,
             read_bytes: 0,
             due: Some(Instant::now() + limits.head_deadline),
+            words: 0,
             alarm: None,
             intake: Intake::default(),
         }
     }
 
-    /// Fails when what is waited for is overdue, and sees to it that the task wakes when it will be.
+    /// Fails when what is waited for of the client is overdue.
     fn check_deadline(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let has_begun = self.read_bytes > 0;
         let span = if has_begun {
@@ -217,6 +250,35 @@ impl<S: IO> Connection<S> {
             self.keepalive
         };
         let due = *self.due.get_or_insert_with(|| Instant::now() + span);
+        if self.is_over(due, cx) {
+            let is_slow = has_begun || self.digest.is_none();
+            return Err(self.overdue(is_slow));
+        }
+        Ok(())
+    }
+
+    /// Fails when the backend's next word is overdue. It is the client's connection that says so
+    /// because it has an alarm that is kept from request to request; pingora sets a timer for each.
+    fn check_backend(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let patience = self.phase.patience.load(Ordering::Relaxed);
+        if patience == 0 {
+            return Ok(());
+        }
+        let words = self.phase.words.load(Ordering::Relaxed);
+        let due = match self.due {
+            Some(due) if words == self.words => due,
+            _ => Instant::now() + Duration::from_nanos(patience),
+        };
+        (self.words, self.due) = (words, Some(due));
+        if self.is_over(due, cx) {
+            self.phase.is_late.store(true, Ordering::Relaxed);
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "backend overdue"));
+        }
+        Ok(())
+    }
+
+    /// Whether it is `due`; if not, sees to it that the task wakes when it is.
+    fn is_over(&mut self, due: Instant, cx: &mut Context<'_>) -> bool {
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
@@ -225,12 +287,11 @@ impl<S: IO> Connection<S> {
         }
         while alarm.as_mut().poll(cx).is_ready() {
             if Instant::now() >= due {
-                let is_slow = has_begun || self.digest.is_none();
-                return Err(self.overdue(is_slow));
+                return true;
             }
             alarm.as_mut().reset(due);
         }
-        Ok(())
+        false
     }
 
     fn overdue(&self, is_slow: bool) -> io::Error {
@@ -310,7 +371,11 @@ impl<S: IO> AsyncRead for Connection<S> {
             return Poll::Ready(Ok(()));
         }
         if self.phase.in_request.load(Ordering::Relaxed) {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
+            let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+            if polled.is_pending() {
+                self.check_backend(cx)?;
+            }
+            return polled;
         }
         if self.phase.has_moved_on.load(Ordering::Relaxed) {
             self.phase.has_moved_on.store(false, Ordering::Relaxed);

@@ -68,6 +68,80 @@ fn unused_upstream_connections_are_kept_as_long_as_is_configured() -> Result<()>
     Ok(())
 }
 
+/// Speaks slowly, or falls silent.
+fn trickle(connection: &mut Connection) -> Result<()> {
+    let pause = || std::thread::sleep(Duration::from_millis(200));
+    let head = connection.head().unwrap_or_default();
+    pause();
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")?;
+    for _ in 0..3 {
+        pause();
+        connection.send("x")?;
+    }
+    if head.starts_with("GET /silent") {
+        (0..5).for_each(|_| pause());
+    }
+    pause();
+    connection.send("x")
+}
+
+#[test]
+fn a_backend_may_be_slow_and_not_silent() -> Result<()> {
+    let stage = Stage::with(trickle, |config| {
+        config.services[0].read_timeout = Duration::from_millis(500);
+    })?;
+    let mut client = stage.client()?;
+    for _ in 0..2 {
+        ensure!(client.get("/slow")?.body == "xxxx");
+        // Nobody waits for a backend now.
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    client.send("GET /silent HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    let rest = client.rest()?;
+    ensure!(!rest.ends_with("xxxx"), "{rest}");
+    Ok(())
+}
+
+/// Answers when it has the whole body.
+fn swallow(connection: &mut Connection) -> Result<()> {
+    let head = connection.head().unwrap_or_default();
+    connection.body(&head)?;
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// A backend has nothing to say before it has heard what it is asked.
+#[test]
+fn a_backend_need_not_speak_while_the_client_does() -> Result<()> {
+    let stage = Stage::with(swallow, |config| {
+        config.services[0].read_timeout = Duration::from_millis(500);
+    })?;
+    let mut client = stage.client()?;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")?;
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(200));
+        client.send("x")?;
+    }
+    ensure!(client.response()?.status == 200);
+    Ok(())
+}
+
+/// What a client takes its time to read is no silence of the backend.
+#[test]
+fn a_backend_is_not_late_when_its_client_is() -> Result<()> {
+    let stage = Stage::with(flood, |config| {
+        config.services[0].read_timeout = Duration::from_millis(200);
+    })?;
+    let mut client = stage.client()?;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    client.head()?;
+    let mut quarter = vec![0; 25_000_000];
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(500));
+        client.stream.read_exact(&mut quarter)?;
+    }
+    Ok(())
+}
+
 /// A client that asks for much and reads nothing would hold its backend for ever.
 #[test]
 fn clients_that_do_not_read_are_cut() -> Result<()> {
