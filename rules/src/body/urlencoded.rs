@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::{BodyLimits, Parsed, Scratch, percent_byte};
+use crate::transformation::{next_escape, spaced};
 
 /// One argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,29 +66,24 @@ pub fn arguments(
 
 /// Decodes `raw` into `out`; `None` when nothing in it stands for something else.
 fn decode<'s>(raw: &[u8], out: &'s mut Vec<u8>, parsed: &mut Parsed) -> Option<&'s [u8]> {
-    let mut next = memchr::memchr2(b'%', b'+', raw)?;
+    memchr::memchr2(b'%', b'+', raw)?;
     out.clear();
     let mut done = 0;
-    loop {
-        out.extend_from_slice(&raw[done..next]);
-        done = next + 1;
-        match percent_byte(&raw[next..]) {
+    while let Some(at) = next_escape(raw, done) {
+        spaced(&raw[done..at], out);
+        done = at + 1;
+        match percent_byte(&raw[at..]) {
             Some(byte) => {
                 out.push(byte);
-                done = next + 3;
+                done = at + 3;
             }
-            None if raw[next] == b'+' => out.push(b' '),
             None => {
                 parsed.invalid_escape = true;
                 out.push(b'%');
             }
         }
-        match memchr::memchr2(b'%', b'+', &raw[done..]) {
-            Some(at) => next = done + at,
-            None => break,
-        }
     }
-    out.extend_from_slice(&raw[done..]);
+    spaced(&raw[done..], out);
     Some(out)
 }
 

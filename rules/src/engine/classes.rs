@@ -86,8 +86,19 @@ pub(super) fn without_case(triggers: Classes) -> Classes {
     triggers & !(UPPER | LOWER)
 }
 
+/// Of values longer than this it is noted first which bytes there are, and what they are in the end.
+const LONG: usize = 512;
+
 /// The classes of the bytes in `value`.
 pub(super) fn classes(value: &[u8]) -> Classes {
+    if value.len() > LONG {
+        let mut seen = [false; 256];
+        for byte in value {
+            seen[usize::from(*byte)] = true;
+        }
+        let seen = TABLE.iter().zip(seen).filter(|(_, seen)| *seen);
+        return seen.fold(ALWAYS, |set, (class, _)| set | class);
+    }
     let mut lanes = [ALWAYS, 0, 0, 0];
     let mut chunks = value.chunks_exact(4);
     for chunk in &mut chunks {

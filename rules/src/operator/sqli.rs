@@ -20,7 +20,9 @@ pub(super) fn matches(value: &[u8], found: &mut Found) -> bool {
     if !may_match(value) {
         return false;
     }
-    if lookup_bytes(value) > LOOKUPS.0 + LOOKUPS.1 * value.len() {
+    // Where there are so few, no word can have too many.
+    let is_pointed = value.iter().filter(|&&byte| is_mark(byte)).count() > LOOKUPS.1;
+    if is_pointed && lookup_bytes(value) > LOOKUPS.0 + LOOKUPS.1 * value.len() {
         found.set_fingerprint(b"X", value.len());
         return true;
     }
@@ -43,12 +45,13 @@ const LOOKUPS: (usize, usize) = (64 << 10, 256);
 /// How many bytes libinjection looks up, or more.
 fn lookup_bytes(value: &[u8]) -> usize {
     let words = value.split(|&byte| ends_word(byte));
-    let marks = |word: &[u8]| {
-        word.iter()
-            .filter(|&&byte| byte == b'.' || byte == b'`')
-            .count()
-    };
+    let marks = |word: &[u8]| word.iter().filter(|&&byte| is_mark(byte)).count();
     words.map(|word| marks(word) * word.len()).sum()
+}
+
+/// The bytes at which libinjection looks a word up again.
+fn is_mark(byte: u8) -> bool {
+    byte == b'.' || byte == b'`'
 }
 
 /// The bytes at which a word of libinjection's ends.

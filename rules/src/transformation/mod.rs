@@ -25,6 +25,7 @@ mod unicode;
 mod url;
 
 pub use unicode::{UnicodeMap, UnicodeMapError};
+pub(crate) use url::{next_escape, spaced};
 
 /// One transformation. `none` is not among them: it empties the list before it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

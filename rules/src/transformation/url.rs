@@ -1,6 +1,6 @@
 //! `urlDecode`, `urlDecodeUni`, `urlEncode`.
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use super::UnicodeMap;
 use super::scan::{self, hex_byte, hex_code, narrow};
@@ -29,21 +29,40 @@ fn unescape(
     out: &mut Vec<u8>,
     escape: impl Fn(&[u8]) -> Option<(u8, usize)>,
 ) -> bool {
-    let mut rest = value;
-    let mut changed = false;
-    while let Some(at) = memchr2(b'%', b'+', rest) {
-        out.extend_from_slice(&rest[..at]);
-        rest = &rest[at..];
-        let (byte, length) = match rest[0] {
-            b'+' => (b' ', 1),
-            _ => escape(rest).unwrap_or((b'%', 1)),
-        };
-        changed |= byte != b'%' || length > 1;
-        out.push(byte);
-        rest = &rest[length..];
+    if memchr2(b'%', b'+', value).is_none() {
+        return false;
     }
-    if changed {
-        out.extend_from_slice(rest);
+    let mut changed = false;
+    let mut done = 0;
+    while let Some(at) = next_escape(value, done) {
+        changed |= spaced(&value[done..at], out);
+        let (byte, length) = escape(&value[at..]).unwrap_or((b'%', 1));
+        changed |= length > 1;
+        out.push(byte);
+        done = at + length;
+    }
+    changed | spaced(&value[done..], out)
+}
+
+/// Where the next `%` stands at or after `from`.
+pub(crate) fn next_escape(value: &[u8], from: usize) -> Option<usize> {
+    match value.get(from) {
+        // Escapes often come in a row.
+        Some(b'%') => Some(from),
+        Some(_) => memchr(b'%', &value[from..]).map(|at| from + at),
+        None => None,
+    }
+}
+
+/// Appends `raw`, where each `+` becomes a space; whether there was one.
+pub(crate) fn spaced(raw: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.extend_from_slice(raw);
+    let mut changed = false;
+    for byte in &mut out[start..] {
+        let is_plus = *byte == b'+';
+        *byte = if is_plus { b' ' } else { *byte };
+        changed |= is_plus;
     }
     changed
 }

@@ -241,29 +241,30 @@ impl Atoms {
         let Ok(map) = <&[u64; ANCHORS / 64]>::try_from(&*self.map) else {
             return;
         };
-        // The kinds of the two bytes before. Not the last anchor, shifted: each would wait for the other.
-        let mut pair = 0;
-        let mut last = 0;
+        // The kinds of the two bytes before.
+        let (mut first, mut second) = (0, 0);
         for (number, block) in bytes.chunks(BLOCK).enumerate() {
-            let mut hits = [0_u32; BLOCK];
-            let mut count = 0;
-            for (index, byte) in block.iter().enumerate() {
-                let kind = u32::from(self.kinds[usize::from(*byte)]);
-                let anchor = (pair << 6 | kind) % ANCHORS as u32;
-                pair = last << 6 | kind;
-                last = kind;
-                // Written always, counted only where there is an anchor: no branch to be guessed.
-                hits[count % BLOCK] = anchor << 8 | index as u32;
-                count += (map[anchor as usize / 64] >> (anchor % 64) & 1) as usize;
+            // Where anchors end, the first byte of a block highest: no branch to be guessed.
+            let mut hits = 0_u64;
+            for byte in block {
+                let third = self.kind(*byte);
+                let word = map[(first << 6 | second) % (ANCHORS / 64)];
+                hits = hits << 1 | word >> (third % 64) & 1;
+                (first, second) = (second, third);
             }
-            for hit in &hits[..count.min(BLOCK)] {
-                let end = number * BLOCK + (hit & 0xff) as usize;
-                self.compare(bytes, end, (hit >> 8) as usize, &mut found);
+            hits <<= BLOCK - block.len();
+            while hits != 0 {
+                let index = hits.leading_zeros();
+                hits ^= 1 << 63 >> index;
+                self.compare(bytes, number * BLOCK + index as usize, &mut found);
             }
         }
     }
 
-    fn compare(&self, bytes: &[u8], end: usize, anchor: usize, found: &mut impl FnMut(usize)) {
+    /// Compares the strings of the anchor that ends at `end`.
+    fn compare(&self, bytes: &[u8], end: usize, found: &mut impl FnMut(usize)) {
+        let window = bytes[end.saturating_sub(2)..=end].iter();
+        let anchor = window.fold(0, |anchor, byte| anchor * KINDS + self.kind(*byte));
         let Range { start, end: last } = self.buckets[usize::from(self.bucket[anchor])].clone();
         for anchored in &self.anchored[start as usize..last as usize] {
             let Some(start) = end.checked_sub(anchored.before.into()) else {

@@ -19,6 +19,7 @@ mod guard;
 mod injection;
 mod memo;
 mod plan;
+mod rare;
 mod requirement;
 mod sample;
 mod scan;

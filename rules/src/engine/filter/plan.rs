@@ -11,6 +11,7 @@ use super::super::transaction::List;
 use super::super::variable::Variable;
 use super::atoms::{Atoms, AtomsBuilder};
 use super::guard::Reach;
+use super::rare::Rare;
 use super::requirement::Requirement;
 use crate::transformation::Transformation;
 
@@ -75,6 +76,8 @@ pub(in super::super) struct Channel {
     /// Index into `Plan::atoms`.
     pub(super) side: usize,
     pub(super) has_strings: bool,
+    /// Tells of most long values that they have no string; only where they are likely to be long.
+    pub(super) rare: Option<Rare>,
 }
 
 /// Specs without strings, turned so that one look at a value's bytes asks all of them.
@@ -369,6 +372,7 @@ impl<'p> Planner<'p> {
         };
         let channels = Channels {
             specs: &self.specs,
+            requirements: &self.requirements,
             pipelines: self.pipelines,
         };
         let lists = self.lists.iter().enumerate().map(|(index, draft)| {
@@ -378,7 +382,7 @@ impl<'p> Planner<'p> {
         let scalars = self
             .scalars
             .iter()
-            .map(|(variable, specs)| (*variable, channels.of(specs, side(*variable))))
+            .map(|(variable, specs)| (*variable, channels.of_scalar(specs, side(*variable))))
             .collect();
         let xpaths = self
             .xpaths
@@ -417,6 +421,7 @@ fn unfiltered(offsets: [usize; Phase::COUNT], words: usize) -> Plan {
 
 struct Channels<'c> {
     specs: &'c [Spec],
+    requirements: &'c [Requirement],
     pipelines: &'c Pipelines,
 }
 
@@ -479,6 +484,17 @@ impl Channels<'_> {
             nodes,
             side,
             has_strings,
+            rare: None,
+        }
+    }
+
+    /// Of a variable that may be the whole of a body.
+    fn of_scalar(&self, numbers: &[u16], side: usize) -> Channel {
+        let with_strings = numbers.iter().map(|number| usize::from(*number));
+        let with_strings = with_strings.filter(|number| self.specs[*number].clauses != 0);
+        Channel {
+            rare: Rare::of(with_strings.map(|number| &self.requirements[number])),
+            ..self.of(numbers, side)
         }
     }
 

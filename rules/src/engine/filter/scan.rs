@@ -24,7 +24,12 @@ pub(in super::super) struct Scanner {
     /// Places of the rules that may match the value at hand.
     places: Vec<u32>,
     memo: Memo,
+    /// A value in lower case.
+    lower: Vec<u8>,
 }
+
+/// A buffer that one large transaction made larger than this is given back.
+const KEEP_BYTES: usize = 1 << 20;
 
 /// What scanning looks at beside the values.
 #[derive(Clone, Copy)]
@@ -64,6 +69,7 @@ impl Scanner {
     /// For another transaction.
     pub(in super::super) fn begin(&mut self) {
         self.memo.reset();
+        self.lower.shrink_to(KEEP_BYTES);
     }
 
     /// For other rules.
@@ -183,7 +189,8 @@ impl Scanner {
             bloom: 0,
         };
         look.loose(&channel.loose);
-        if channel.has_strings {
+        let rare = channel.rare.as_ref();
+        if channel.has_strings && !rare.is_some_and(|it| it.is_absent(bytes, &mut self.lower)) {
             let scan = self.scan.wrapping_add(1);
             if scan == 0 {
                 self.seen.fill(0);
