@@ -62,6 +62,14 @@ impl Macro {
         }
     }
 
+    /// What the text begins with, whatever its macros come to.
+    pub(super) fn beginning(&self) -> &[u8] {
+        match self.parts.first() {
+            Some(Part::Text(text)) => text,
+            _ => &[],
+        }
+    }
+
     /// The classes of [`constant`](Self::constant).
     pub(super) fn constant_classes(&self) -> Classes {
         self.classes

@@ -23,6 +23,7 @@ mod phase;
 mod pipeline;
 mod record;
 mod ruleset;
+mod segment;
 
 mod settings;
 mod transaction;

@@ -10,6 +10,7 @@ use super::macros::Macro;
 use super::name_pattern::NamePattern;
 use super::number::{Comparison, Operand};
 use super::pipeline::{NodeId, Pipelines, ROOT};
+use super::segment::Segment;
 use super::settings::Settings;
 use super::tx::TxNames;
 use super::variable::Variable;
@@ -25,6 +26,8 @@ pub struct RuleSet {
     pub(super) phases: [Box<[Rule]>; Phase::COUNT],
     /// What is known of each rule, by its number.
     pub(super) info: Box<[RuleInfo]>,
+    /// Runs of rules whose outcome is known, in order.
+    pub(super) segments: [Box<[Segment]>; Phase::COUNT],
     pub(super) filter: Filter,
     pub(super) pipelines: Pipelines,
     /// Patterns of `/regex/` selectors.
@@ -88,9 +91,13 @@ impl RuleSet {
             .into_iter()
             .find(|(_, _, rule)| self.info[rule.number as usize].id == id)?;
         let filter = self.filter.plans[0].explain(phase, index);
-        let filter = filter.map_or("always run".to_owned(), |needs| {
-            format!("run for values with {needs}")
-        });
+        let segment = |it: &Segment| (it.start..it.end).contains(&index);
+        let is_settled = self.segments[phase].iter().any(segment);
+        let filter = match filter {
+            Some(needs) => format!("run for values with {needs}"),
+            None if is_settled => "settled when it is loaded".to_owned(),
+            None => "always run".to_owned(),
+        };
         let mut text = format!("phase {}, {filter}\n", phase + 1);
         for link in &rule.links {
             text.push_str(&self.explain_link(link));

@@ -7,6 +7,9 @@ use super::values::{ValueId, Values};
 /// `TX:0` to `TX:9` are what `capture` stores; they have the first slots.
 pub(super) const CAPTURES: u16 = 10;
 
+/// What the engine itself sets, when a search gave up.
+pub(super) const LIMITS_EXCEEDED: &[u8] = b"MSC_PCRE_LIMITS_EXCEEDED";
+
 /// Names that only appear at run time (`setvar:'tx.x_%{MATCHED_VAR_NAME}=1'`), per transaction.
 /// Beyond that, new ones are not stored.
 const DYNAMIC_NAMES: usize = 8192;
@@ -53,6 +56,11 @@ impl TxNames {
         Ok(self.names.len() as u16 - 1)
     }
 
+    /// The slot that the engine itself sets, where rules name it.
+    pub(super) fn fickle(&self) -> Option<u16> {
+        self.known(LIMITS_EXCEEDED)
+    }
+
     /// The slot of a name, compared without regard to case.
     pub(super) fn known(&self, name: &[u8]) -> Option<u16> {
         self.known_by_hash(name, hash(name))
@@ -71,6 +79,12 @@ impl TxNames {
         all.filter(|(_, name)| selector.is_match(name))
             .map(|(slot, _)| slot as u16)
             .collect()
+    }
+
+    /// Whether the name of a slot begins so, compared without regard to case.
+    pub(super) fn begins(&self, slot: u16, beginning: &[u8]) -> bool {
+        let name = self.name(slot).and_then(|name| name.get(..beginning.len()));
+        name.is_some_and(|start| start.eq_ignore_ascii_case(beginning))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -24,6 +24,7 @@ use super::name_pattern::NamePattern;
 use super::pipeline::Pipelines;
 use super::ruleset::{Removal, RuleSet};
 use super::settings::{Options, Settings};
+use super::transaction::rehearse;
 use super::tx::TxNames;
 use super::variable::Variable;
 use crate::body::BodyLimits;
@@ -138,8 +139,14 @@ impl<'a> Compiler<'a> {
         }
         let warnings = std::mem::take(&mut self.warnings);
         let warnings = self.located(warnings);
-        Ok(RuleSet {
-            filter: Filter::new(&compiled.phases, &self.pipelines, self.xpaths.len()),
+        let mut rules = RuleSet {
+            segments: Default::default(),
+            filter: Filter::new(
+                &compiled.phases,
+                &self.pipelines,
+                self.xpaths.len(),
+                &self.names,
+            ),
             phases: compiled.phases,
             info: compiled.info.into(),
             pipelines: self.pipelines,
@@ -162,6 +169,8 @@ impl<'a> Compiler<'a> {
             unicode: self.unicode,
             options: self.options,
             warnings,
-        })
+        };
+        rules.segments = rehearse(&rules);
+        Ok(rules)
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::super::Phase;
 use super::super::number::{Comparison, Operand};
 use super::super::ruleset::{Disruptive, Effect, Place, Rule};
+use super::super::tx::{CAPTURES, TxNames};
 
 /// Rules that compare the same variable and skip others.
 #[derive(Clone, Debug)]
@@ -37,13 +38,17 @@ const CLASSES: usize = 8;
 
 impl Guard {
     /// The variable that guards most rules, if there is one.
-    pub(super) fn of(phases: &[Box<[Rule]>; Phase::COUNT]) -> Option<Self> {
+    pub(super) fn of(phases: &[Box<[Rule]>; Phase::COUNT], names: &TxNames) -> Option<Self> {
         let mut by_slot: HashMap<u16, Vec<Guarding>> = HashMap::new();
         for (phase, rules) in phases.iter().enumerate() {
             for (index, rule) in rules.iter().enumerate() {
-                if let Some((slot, guarding)) = guarding(phase, index, rule)
-                    .filter(|(_, g)| !is_entered(rules, index, &g.skipped))
-                {
+                let is_sound = |(slot, guarding): &(u16, Guarding)| {
+                    *slot >= CAPTURES
+                        && Some(*slot) != names.fickle()
+                        && !is_entered(rules, index, &guarding.skipped)
+                        && !rules[index..].iter().any(|rule| sets(rule, *slot, names))
+                };
+                if let Some((slot, guarding)) = guarding(phase, index, rule).filter(is_sound) {
                     by_slot.entry(slot).or_default().push(guarding);
                 }
             }
@@ -77,10 +82,9 @@ impl Guard {
     }
 
     /// Up to which rule of a phase the variable may still be set.
-    pub(super) fn settled(&self, rules: &[Rule]) -> usize {
-        let sets = |effect: &Effect| matches!(effect, Effect::Set(Place::Tx(slot), _) if *slot == self.slot);
-        let setting = |rule: &Rule| rule.links.iter().any(|link| link.effects.iter().any(sets));
-        rules.iter().rposition(setting).map_or(0, |last| last + 1)
+    pub(super) fn settled(&self, rules: &[Rule], names: &TxNames) -> usize {
+        let last = rules.iter().rposition(|rule| sets(rule, self.slot, names));
+        last.map_or(0, |last| last + 1)
     }
 
     /// What is known of a rule in a class of the variable's values.
@@ -150,6 +154,17 @@ fn guarding(phase: usize, index: usize, rule: &Rule) -> Option<(u16, Guarding)> 
         is_silent: !rule.log && rule.severity == u8::MAX,
     };
     plain.then_some((quick.slot, guarding))
+}
+
+/// Whether a rule may set a variable. What guards, guards by what the variable was when it was asked:
+/// set later in its phase, it would be taken for having guarded by that.
+fn sets(rule: &Rule, slot: u16, names: &TxNames) -> bool {
+    let mut effects = rule.links.iter().flat_map(|link| &link.effects);
+    effects.any(|effect| match effect {
+        Effect::Set(Place::Tx(other), _) => *other == slot,
+        Effect::Set(Place::TxNamed(name), _) => names.begins(slot, name.beginning()),
+        _ => false,
+    })
 }
 
 /// Whether another rule leads into what this one skips.

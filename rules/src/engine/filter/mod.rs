@@ -35,7 +35,7 @@ pub(super) use scan::{Lens, Scanner};
 use super::Phase;
 use super::pipeline::Pipelines;
 use super::ruleset::Rule;
-use super::tx::TxValue;
+use super::tx::{TxNames, TxValue};
 use requirement::Requirement;
 
 /// Rules that are rather always run than that values are scanned before it is known which plan holds.
@@ -62,8 +62,9 @@ impl Filter {
         phases: &[Box<[Rule]>; Phase::COUNT],
         pipelines: &Pipelines,
         xpaths: usize,
+        names: &TxNames,
     ) -> Self {
-        let guard = Guard::of(phases);
+        let guard = Guard::of(phases, names);
         let mut demands: Demands = std::array::from_fn(|phase| {
             phases[phase]
                 .iter()
@@ -74,7 +75,7 @@ impl Filter {
             phases
                 .iter()
                 .zip(&mut demands)
-                .for_each(|(rules, demands)| wait(demands, guard.settled(rules)));
+                .for_each(|(rules, demands)| wait(demands, guard.settled(rules, names)));
         }
         let sources = Sources {
             phases,

@@ -8,6 +8,7 @@ mod expand;
 mod head;
 mod lookup;
 mod persistent;
+mod rehearsal;
 mod report;
 mod response;
 mod run;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use rehearsal::rehearse;
 pub(super) use state::List;
 use state::State;
 use work::Work;

@@ -3,8 +3,9 @@
 use super::super::Phase;
 use super::super::classes;
 use super::super::ruleset::{Allow, Asked, Disruptive, Link, Quick, Rule, RuleSet, Test};
+use super::super::segment::{Known, Segment};
 use super::super::settings::OutOfTime;
-use super::super::tx::TxValue;
+use super::super::tx::{LIMITS_EXCEEDED, TxValue};
 use super::super::values::ValueId;
 use super::super::variable::Variable;
 use super::super::verdict::{Disruption, Intervention, Verdict};
@@ -20,13 +21,29 @@ use crate::seclang::ast::RuleEngine;
 impl State {
     /// Runs a phase.
     pub(super) fn run(&mut self, rules: &RuleSet, phase: Phase, work: &mut Work<'_>) -> Verdict {
+        self.is_straight &= self.coming == phase.index();
+        self.coming = phase.index() + 1;
         if !self.runs(phase) {
+            self.is_straight = false;
             return self.verdict();
         }
         let list = &rules.phases[phase.index()];
+        let mut segments = rules.segments[phase.index()].iter().peekable();
         self.is_scanned = false;
         let mut at = 0;
         while let Some(Next { index, gate, skips }) = self.next(rules, phase, at, work) {
+            while segments.next_if(|it| it.start < index).is_some() {}
+            if self.is_straight
+                && !self.is_restricted
+                && let Some(segment) = segments.next_if(|it| it.start == index)
+            {
+                self.settle(rules, segment);
+                at = segment.end;
+                if self.plan_stale && self.is_scanned {
+                    self.scan_new(rules, work);
+                }
+                continue;
+            }
             let rule = &list[index];
             at = index + 1;
             if skips {
@@ -36,6 +53,7 @@ impl State {
             if !self.removed.contains(rule.number) && self.chain(rules, rule, gate, work) {
                 at = self.follow(rules, rule, phase).unwrap_or(at);
                 if self.ended(phase) {
+                    self.is_straight = false;
                     break;
                 }
                 if self.plan_stale && self.is_scanned {
@@ -47,12 +65,42 @@ impl State {
             }
         }
         if work.exhausted() {
+            self.is_straight = false;
             self.out_of_time(rules, phase);
         }
         if self.allowed == Some(Allow::Phase) {
             self.allowed = None;
         }
         self.verdict()
+    }
+
+    /// What a segment's rules come to.
+    fn settle(&mut self, rules: &RuleSet, segment: &Segment) {
+        for (slot, known) in &segment.tx {
+            let value = match known {
+                Known::Unset => TxValue::Unset,
+                Known::Number(number) => TxValue::Number(*number),
+                Known::Text(text, classes) => TxValue::Text(self.values.push_known(text, *classes)),
+            };
+            self.tx.set(*slot, value);
+            self.plan_stale |= rules.filter.guarded() == Some(*slot);
+        }
+        self.fired.extend_from_slice(&segment.fired);
+        self.highest_severity = self.highest_severity.min(segment.highest_severity);
+        if let Some(last) = &segment.last_match {
+            let name = Name {
+                variable: Variable::Tx,
+                key: last.slot.map_or(NameKey::Count, NameKey::Slot),
+            };
+            let subject = match &last.value {
+                Known::Number(number) => Subject::Number(*number),
+                Known::Text(text, classes) => {
+                    Subject::Value(self.values.push_known(text, *classes))
+                }
+                Known::Unset => Subject::Value(ValueId::EMPTY),
+            };
+            self.last_match = Some((name, subject));
+        }
     }
 
     /// A rule that is known to match, and only skips others.
@@ -78,18 +126,22 @@ impl State {
         if phase == Phase::Logging {
             return true;
         }
-        let allowed = match self.allowed {
-            Some(Allow::Everything) => true,
+        !self.is_allowed(phase) && self.intervention.is_none()
+    }
+
+    /// Whether the rest of a phase is left out. What `allow:phase` says ends with its phase.
+    fn is_allowed(&self, phase: Phase) -> bool {
+        match self.allowed {
+            Some(Allow::Everything | Allow::Phase) => true,
             Some(Allow::Request) => phase.is_request(),
-            Some(Allow::Phase) | None => false,
-        };
-        !allowed && self.intervention.is_none()
+            None => false,
+        }
     }
 
     /// Whether the match that was just followed ended the phase.
     fn ended(&self, phase: Phase) -> bool {
         let stopped =
-            phase != Phase::Logging && (self.intervention.is_some() || self.allowed.is_some());
+            phase != Phase::Logging && (self.intervention.is_some() || self.is_allowed(phase));
         stopped || self.engine == RuleEngine::Off
     }
 
@@ -117,7 +169,7 @@ impl State {
     }
 
     /// `gate`: only values that the filter marked for the rule at this place are asked about; `None`: all.
-    fn link(
+    pub(super) fn link(
         &mut self,
         rules: &RuleSet,
         rule: &Rule,
@@ -303,7 +355,7 @@ impl State {
     /// A search that gave up is a match, negated or not, and rules can know.
     fn note_limit(&mut self, rules: &RuleSet) {
         self.set_flag(Variable::MscPcreLimitsExceeded, true);
-        self.set_tx_named(rules, b"MSC_PCRE_LIMITS_EXCEEDED", b"1");
+        self.set_tx_named(rules, LIMITS_EXCEEDED, b"1");
     }
 
     fn answer(&mut self, rules: &RuleSet, link: &Link, value: ValueId) -> Search {

@@ -65,6 +65,10 @@ pub(super) struct State {
     pub(super) fired: Vec<u32>,
     pub(super) allowed: Option<Allow>,
     pub(super) intervention: Option<Intervention>,
+    /// The phase that comes next, by its index.
+    pub(super) coming: usize,
+    /// No phase was left out or ended early so far.
+    pub(super) is_straight: bool,
 
     pub(super) scanner: Scanner,
     /// Index into `Filter::plans`.
@@ -253,6 +257,8 @@ impl Default for State {
             fired: Vec::new(),
             allowed: None,
             intervention: None,
+            coming: 0,
+            is_straight: true,
             scanner: Scanner::default(),
             plan: 0,
             plan_stale: false,
@@ -321,6 +327,8 @@ impl State {
         self.fired.clear();
         self.allowed = None;
         self.intervention = None;
+        self.coming = 0;
+        self.is_straight = true;
     }
 
     /// A number as a value.
