@@ -270,9 +270,10 @@ impl ProxyHttp for Callbacks {
         client_reused: bool,
     ) -> Box<Error> {
         let is_late = phase(session).is_some_and(|phase| phase.is_backend_late());
-        let error = match is_late {
-            true => Error::explain(ErrorType::ReadTimedout, "silent for too long").into_up(),
-            false => error,
+        let error = if is_late {
+            Error::explain(ErrorType::ReadTimedout, "silent for too long").into_up()
+        } else {
+            error
         };
         let mut error = error.more_context(format!("Peer: {peer}"));
         if ctx.is_cancelled() {

@@ -62,6 +62,7 @@ impl Phase {
             self.has_moved_on.store(true, Ordering::Relaxed);
         }
         self.in_request.store(in_request, Ordering::Relaxed);
+        self.await_backend(None);
     }
 
     /// `peer`, whose connection this is, as a field's value; written out once.

@@ -342,6 +342,23 @@ pub(super) enum Effect {
     Ctl(Ctl),
 }
 
+/// The slots of `TX` that rules may set, but for what they capture.
+pub(super) fn written(rules: &[Rule], names: &TxNames) -> Vec<u16> {
+    let links = rules.iter().flat_map(|rule| &rule.links);
+    let mut slots = Vec::new();
+    for effect in links.flat_map(|link| &link.effects) {
+        match effect {
+            Effect::Set(Place::Tx(slot), _) => slots.push(*slot),
+            Effect::Set(Place::TxNamed(name), _) => {
+                let all = 0..names.len() as u16;
+                slots.extend(all.filter(|slot| names.begins(*slot, name.beginning())));
+            }
+            _ => {}
+        }
+    }
+    slots
+}
+
 /// Where `setvar` writes.
 #[derive(Clone, Debug)]
 pub(super) enum Place {

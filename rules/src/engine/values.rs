@@ -56,7 +56,7 @@ pub(super) struct Values {
 }
 
 /// Buffers that one large transaction made larger than this are given back when it is reset.
-const KEEP_BYTES: usize = 1 << 20;
+pub(super) const KEEP_BYTES: usize = 1 << 20;
 
 impl Default for Values {
     fn default() -> Self {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::Phase;
 use super::super::number::{Comparison, Operand};
-use super::super::ruleset::{Disruptive, Effect, Place, Rule};
+use super::super::ruleset::{Disruptive, Rule, written};
 use super::super::tx::{CAPTURES, TxNames};
 
 /// Rules that compare the same variable and skip others.
@@ -46,7 +46,9 @@ impl Guard {
                     *slot >= CAPTURES
                         && Some(*slot) != names.fickle()
                         && !is_entered(rules, index, &guarding.skipped)
-                        && !rules[index..].iter().any(|rule| sets(rule, *slot, names))
+                        // It guards by what the variable was when it was asked: set later in
+                        // the phase, it would be taken for having guarded by that.
+                        && !written(&rules[index..], names).contains(slot)
                 };
                 if let Some((slot, guarding)) = guarding(phase, index, rule).filter(is_sound) {
                     by_slot.entry(slot).or_default().push(guarding);
@@ -83,7 +85,8 @@ impl Guard {
 
     /// Up to which rule of a phase the variable may still be set.
     pub(super) fn settled(&self, rules: &[Rule], names: &TxNames) -> usize {
-        let last = rules.iter().rposition(|rule| sets(rule, self.slot, names));
+        let sets = |rule: &Rule| written(std::slice::from_ref(rule), names).contains(&self.slot);
+        let last = rules.iter().rposition(sets);
         last.map_or(0, |last| last + 1)
     }
 
@@ -154,17 +157,6 @@ fn guarding(phase: usize, index: usize, rule: &Rule) -> Option<(u16, Guarding)> 
         is_silent: !rule.log && rule.severity == u8::MAX,
     };
     plain.then_some((quick.slot, guarding))
-}
-
-/// Whether a rule may set a variable. What guards, guards by what the variable was when it was asked:
-/// set later in its phase, it would be taken for having guarded by that.
-fn sets(rule: &Rule, slot: u16, names: &TxNames) -> bool {
-    let mut effects = rule.links.iter().flat_map(|link| &link.effects);
-    effects.any(|effect| match effect {
-        Effect::Set(Place::Tx(other), _) => *other == slot,
-        Effect::Set(Place::TxNamed(name), _) => names.begins(slot, name.beginning()),
-        _ => false,
-    })
 }
 
 /// Whether another rule leads into what this one skips.

@@ -4,7 +4,7 @@
 //! operator requires something of them (`requirement`): that one of some strings occurs, that a byte of
 //! some set does, or a length. `plan` says for each value which filtered rules look at it and
 //! through which transformations. When a phase begins, `scan` takes each new value, and what the
-//! transformations make of it where that differs, once through one automaton for all strings. The rules
+//! transformations make of it where that differs, once past all strings (`atoms`). The rules
 //! whose requirement is met are *candidates*; only they and those that are not filtered are run.
 //!
 //! Invariant: the filter only decides whether an operator is called. Negated operators, operands with

@@ -3,7 +3,7 @@
 use super::super::classes::{self, Classes};
 use super::super::pipeline::Pipelines;
 use super::super::ruleset::RuleSet;
-use super::super::values::{ValueId, Values};
+use super::super::values::{KEEP_BYTES, ValueId, Values};
 use super::injection;
 use super::memo::Memo;
 use super::plan::{Channel, Loose, Nodes, Plan};
@@ -27,9 +27,6 @@ pub(in super::super) struct Scanner {
     /// A value in lower case.
     lower: Vec<u8>,
 }
-
-/// A buffer that one large transaction made larger than this is given back.
-const KEEP_BYTES: usize = 1 << 20;
 
 /// What scanning looks at beside the values.
 #[derive(Clone, Copy)]

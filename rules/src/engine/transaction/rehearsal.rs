@@ -4,14 +4,16 @@ use super::super::Phase;
 use super::super::classes::classes;
 use super::super::macros::{Macro, Part};
 use super::super::number::Operand;
-use super::super::ruleset::{Assign, Disruptive, Effect, Key, Link, Place, Rule, RuleSet, Test};
+use super::super::ruleset::{
+    Assign, Disruptive, Effect, Key, Link, Place, Rule, RuleSet, Test, written,
+};
 use super::super::segment::{Known, KnownMatch, Segment};
-use super::super::tx::{CAPTURES, TxNames, TxValue};
+use super::super::tx::{CAPTURES, TxValue};
 use super::super::values::ValueId;
 use super::super::variable::Variable;
+use super::Now;
 use super::state::{Name, NameKey, State, Subject};
 use super::work::Work;
-use super::{Connection, Now};
 use crate::operator::Operator;
 
 /// Fewer rules than this are run one by one.
@@ -54,12 +56,8 @@ enum Outcome {
 impl<'r> Rehearsal<'r> {
     fn new(rules: &'r RuleSet) -> Self {
         let mut state = State::default();
-        let nobody = (std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-        let connection = Connection {
-            client: nobody,
-            server: nobody,
-        };
-        state.reset(rules, connection, Now::default(), b"");
+        let nobody = state.connection;
+        state.reset(rules, nobody, Now::default(), b"");
         let mut open = vec![false; rules.tx.len()];
         open[..usize::from(CAPTURES)].fill(true);
         // The engine itself sets it.
@@ -87,19 +85,32 @@ impl<'r> Rehearsal<'r> {
                 self.open(slots);
             }
             let next = rule.next.map_or(at + 1, |next| next as usize);
-            let before = draft.is_none().then(|| self.draft(at));
-            match self.outcome(rule) {
+            let is_known = rule
+                .links
+                .first()
+                .is_some_and(|link| self.is_about_known(link));
+            let begun = match draft.take() {
+                None if is_known => Some(self.draft(at)),
+                begun => begun,
+            };
+            let outcome = if is_known {
+                self.outcome(rule)
+            } else {
+                Outcome::Live
+            };
+            match outcome {
                 Outcome::Settled { matched } => {
-                    let draft =
-                        draft.get_or_insert_with(|| before.unwrap_or_else(|| self.draft(at)));
-                    draft.rules += 1;
+                    draft = begun.map(|it| Draft {
+                        rules: it.rules + 1,
+                        ..it
+                    });
                     let to = if matched { next } else { at + 1 };
                     // Others may lead into what is left out.
                     self.is_lost |= joins.iter().any(|(join, _)| (at + 1..to).contains(join));
                     at = to;
                 }
                 Outcome::Live => {
-                    segments.extend(draft.take().and_then(|it| self.close(it, at)));
+                    segments.extend(begun.and_then(|it| self.close(it, at)));
                     self.open(&written(std::slice::from_ref(rule), &self.rules.tx));
                     if next > at + 1 {
                         let skipped = &list[at + 1..next.min(list.len())];
@@ -307,21 +318,4 @@ impl<'r> Rehearsal<'r> {
             self.open[usize::from(*slot)] = true;
         }
     }
-}
-
-/// The slots that rules may set.
-fn written(rules: &[Rule], names: &TxNames) -> Vec<u16> {
-    let links = rules.iter().flat_map(|rule| &rule.links);
-    let mut slots = Vec::new();
-    for effect in links.flat_map(|link| &link.effects) {
-        match effect {
-            Effect::Set(Place::Tx(slot), _) => slots.push(*slot),
-            Effect::Set(Place::TxNamed(name), _) => {
-                let all = 0..names.len() as u16;
-                slots.extend(all.filter(|slot| names.begins(*slot, name.beginning())));
-            }
-            _ => {}
-        }
-    }
-    slots
 }

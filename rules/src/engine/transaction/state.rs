@@ -3,7 +3,7 @@
 use super::super::filter::Scanner;
 use super::super::ruleset::{Allow, Processor, RuleSet};
 use super::super::tx::Tx;
-use super::super::values::{ValueId, Values};
+use super::super::values::{KEEP_BYTES, ValueId, Values};
 use super::super::variable::Variable;
 use super::super::verdict::{Intervention, Verdict};
 use super::persistent::Opened;
@@ -210,8 +210,6 @@ impl Bits {
     }
 }
 
-/// Buffers that one large body made larger than this are given back.
-const KEEP_BYTES: usize = 1 << 20;
 /// Records of one transaction; what matches beyond that is only counted in `fired`.
 pub(super) const RECORDS: usize = 1000;
 

@@ -116,7 +116,7 @@ impl Dice {
 
 fn compiled(text: &str, prefilter: bool) -> Arc<RuleSet> {
     let file = std::env::temp_dir().join(format!(
-        "clew-segments-{}-{}.conf",
+        "clew-random-rules-{}-{}.conf",
         std::process::id(),
         text.len()
     ));
