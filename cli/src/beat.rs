@@ -103,6 +103,10 @@ fn losses(handle: &Handle, sensor: &Sensor, correlator: &Correlator) -> Vec<(&'s
     let (edge, kernel) = (handle.counters(), sensor.counters());
     vec![
         (
+            "lines of this log lost: nobody reads it fast enough",
+            crate::log::lost(),
+        ),
+        (
             "request records lost: the correlator's queue was full",
             edge.lost_records,
         ),

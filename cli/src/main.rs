@@ -5,6 +5,7 @@ mod admin;
 mod beat;
 mod config;
 mod inspection;
+mod log;
 mod privilege;
 mod raw;
 mod rules;
@@ -13,7 +14,6 @@ mod show;
 mod store;
 mod tend;
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -165,29 +165,13 @@ impl StateArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(cli.log_json);
+    log::open(cli.log_json);
     match command(cli.command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("clew: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn log(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CLEW_LOG").unwrap_or_else(|_| {
-        tracing_subscriber::EnvFilter::new("info,pingora_proxy=off,pingora_core=error")
-    });
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        log.json().init();
-    } else {
-        log.with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .init();
     }
 }
 

@@ -19,8 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::admin::Admin;
 use crate::config::{Configuration, SensorConfiguration};
 use crate::inspection::Inspection;
+use crate::log;
 use crate::privilege::{Account, drop_all, prepare_state};
-use crate::store::Store;
+use crate::store::{Store, Writer};
 use crate::tend::{Learning, Tender, correlator};
 
 /// Request records that may wait for the correlator: at 50,000 requests a second and two
@@ -48,19 +49,24 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     if let Some(account) = &account {
         give_away(&configuration.state, admin.path(), account, kernel.as_ref())?;
     }
-    set_priority(URGENT);
+    let sensor = kernel.is_some();
+    if sensor {
+        run_soon(VERDICTS);
+    }
     drop_all(account.as_ref())?;
 
     // From here on there are threads, and no rights.
     let handle = edge.handle();
-    stop_on_signal(handle.clone())?;
-    serve_admin(&admin, handle.clone())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let sensor = kernel.is_some();
     let tender = kernel
         .map(|it| tend(it, &configuration, store, &handle, &stop))
         .transpose()?;
-    set_priority(0);
+    if sensor {
+        run_soon(EDGE);
+    }
+    let _log = log::queue();
+    stop_on_signal(handle.clone())?;
+    serve_admin(&admin, handle.clone())?;
     if let Some(inspection) = &configuration.inspection {
         inspection.introduce();
     }
@@ -83,12 +89,14 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
 
 /// Nice value of the correlator's thread: it sleeps until the kernel has decided something, and
 /// then nothing is more urgent.
-const URGENT: i32 = -20;
+const VERDICTS: i32 = -20;
+/// Nice value of the edge's threads: a verdict is carried out when they run.
+const EDGE: i32 = -10;
 
-/// Sets the nice value of this thread, which threads it starts inherit. Taken before rights are
-/// dropped; giving it back needs none.
-fn set_priority(nice: i32) {
-    if let Err(error) = rustix::process::setpriority_process(None, nice) {
+/// Has this thread, and those that it starts, run before other work. Taken before rights are
+/// dropped; taking less later needs none.
+fn run_soon(nice: i32) {
+    if let Err(error) = clew_sensor::run_soon(nice) {
         tracing::debug!(%error, "verdicts have no priority over other work");
     }
 }
@@ -204,7 +212,7 @@ fn tend(
         sensor: kernel.sensor,
         records: kernel.records,
         handle: handle.clone(),
-        store,
+        writer: Writer::start(store)?,
         correlator: correlator(
             configuration.ban,
             configuration.ban_span,

@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use clew_protocol::IncidentId;
@@ -41,6 +43,63 @@ impl Store {
         self.file.write_all(&line)?;
         self.bytes += line.len() as u64;
         Ok(())
+    }
+}
+
+/// Incidents that may wait for the disk.
+const WAITING: usize = 512;
+
+/// A thread that writes: verdicts do not wait for a disk.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// None once it is to end.
+    queue: Option<SyncSender<Incident>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(crate) fn start(store: Store) -> Result<Self> {
+        let (queue, incidents) = sync_channel(WAITING);
+        let thread = std::thread::Builder::new().name("clew-incidents".to_owned());
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread.spawn(move || write_all(store, &incidents))?),
+        })
+    }
+
+    pub(crate) fn write(&self, incident: Incident) {
+        let id = incident.id;
+        let is_queued = self
+            .queue
+            .as_ref()
+            .is_some_and(|it| it.try_send(incident).is_ok());
+        if !is_queued {
+            tracing::error!(incident = %id, "incident not written: the disk is too slow");
+        }
+    }
+}
+
+/// Waits until all is written.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        let ended = self.thread.take().map(JoinHandle::join);
+        if let Some(Err(_)) = ended {
+            tracing::error!("the thread that writes incidents panicked");
+        }
+    }
+}
+
+fn write_all(mut store: Store, incidents: &Receiver<Incident>) {
+    // Started by a thread that has the highest priority; this has none.
+    if let Err(error) = rustix::process::setpriority_process(None, 0) {
+        tracing::debug!(%error, "incidents are written at the priority of verdicts");
+    }
+    for incident in incidents {
+        if let Err(error) = store.write(&incident) {
+            let error = format!("{error:#}");
+            tracing::error!(incident = %incident.id, error, "incident not written");
+        }
     }
 }
 

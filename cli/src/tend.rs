@@ -17,7 +17,7 @@ use clew_proxy::Handle;
 use clew_sensor::Sensor;
 
 use crate::beat::Beat;
-use crate::store::Store;
+use crate::store::Writer;
 
 /// How long events that want no verdict may lie in the ring.
 const LOOK: Duration = Duration::from_millis(10);
@@ -29,7 +29,7 @@ pub(crate) struct Tender {
     pub(crate) sensor: Sensor,
     pub(crate) records: Receiver<ProxyRecord>,
     pub(crate) handle: Handle,
-    pub(crate) store: Store,
+    pub(crate) writer: Writer,
     pub(crate) correlator: Correlator,
     pub(crate) learning: Option<Learning>,
 }
@@ -139,9 +139,7 @@ impl Tender {
                         tracing::warn!(incident = %incident.id, action = ?incident.action,
                             proof = ?incident.proof, "incident");
                     }
-                    if let Err(error) = self.store.write(&incident) {
-                        tracing::error!(error = format!("{error:#}"), "incident not written");
-                    }
+                    self.writer.write(*incident);
                 }
             }
         }

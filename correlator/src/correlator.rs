@@ -468,6 +468,8 @@ impl Correlator {
         for case in self.docket.all_mut().filter(is_due) {
             actions.push(report(case, &self.requests, epoch));
         }
+        // A few at each tick: a second's worth at once would keep a stop waiting.
+        self.requests.expire(now);
         if now.since(self.swept) >= SWEEP {
             self.swept = now;
             self.sweep(now);
@@ -475,7 +477,7 @@ impl Correlator {
     }
 
     fn sweep(&mut self, now: Moment) {
-        self.requests.expire(now);
+        self.requests.forgotten.expire(now);
         self.workload.expire(now, &self.requests);
         while let Some(thread) = self.trail_order.front() {
             match self.trails.get(thread) {

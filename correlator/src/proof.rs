@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use clew_protocol::kernel::{Lineage, Strength};
 use clew_protocol::verdict::Proof;
 use clew_protocol::{Moment, Sequence};
+use memchr::memmem::Finder;
 
 use crate::content::{Needle, contains, contains_whole, is_installed_program};
-use crate::requests::Requests;
+use crate::requests::{Request, Requests};
 use crate::workload::Workload;
 
 /// Candidates whose inputs are searched first for content of an event. What is found in one of them is
@@ -108,6 +109,28 @@ impl Common {
     }
 }
 
+/// A request that an event may belong to. There are tens of thousands of them, each in memory of its own:
+/// what content proof asks for is taken together, in one pass over them.
+struct Suspect<'a> {
+    sequence: Sequence,
+    inputs: &'a [u8],
+    /// There may be, or may have been, more of them than can be looked into.
+    hides_inputs: bool,
+}
+
+impl<'a> Suspect<'a> {
+    fn new(sequence: Sequence, request: Option<&'a Request>, at: Moment) -> Self {
+        Self {
+            sequence,
+            inputs: request.map_or(&[], Request::inputs),
+            // One who did not come through Clew may be a health check: it would have to have sent the
+            // same bytes.
+            hides_inputs: sequence != Sequence::STRANGER
+                && request.is_none_or(|it| it.hides_inputs(at)),
+        }
+    }
+}
+
 /// All that is known when an event comes.
 pub(crate) struct Knowledge<'a> {
     pub(crate) requests: &'a Requests,
@@ -115,7 +138,7 @@ pub(crate) struct Knowledge<'a> {
     pub(crate) common: &'a Common,
 }
 
-impl Knowledge<'_> {
+impl<'a> Knowledge<'a> {
     /// Names the request behind an event of `lineage` at `at`.
     ///
     /// Lineage and content allow the same; lineage is looked at first because it costs nothing,
@@ -143,6 +166,7 @@ impl Knowledge<'_> {
             self.suspicious_first(&mut candidates);
         }
         candidates.truncate(NAMED);
+        let candidates = candidates.into_iter().map(|it| it.sequence).collect();
         Attribution {
             proof,
             sequence,
@@ -160,7 +184,8 @@ impl Knowledge<'_> {
         traces: &Traces,
     ) -> Option<Vec<u8>> {
         let needle = Needle::new(&traces.text);
-        let stretch = self.stretch(sequence, lineage, traces, &needle);
+        let request = self.requests.get(sequence)?;
+        let stretch = self.stretch(sequence, request.inputs(), lineage, traces, &needle);
         stretch.map(<[u8]>::to_vec)
     }
 
@@ -212,13 +237,17 @@ impl Knowledge<'_> {
     }
 
     /// Puts those first that the rules of the edge scored highest; the rest keeps its order.
-    fn suspicious_first(&self, candidates: &mut [Sequence]) {
-        let score = |it: &Sequence| self.requests.told(*it).map_or(0, |told| told.edge.score);
+    fn suspicious_first(&self, candidates: &mut [Suspect<'_>]) {
+        let score = |it: &Suspect<'_>| {
+            self.requests
+                .told(it.sequence)
+                .map_or(0, |it| it.edge.score)
+        };
         candidates.sort_by_cached_key(|it| Reverse(score(it)));
     }
 
     /// The thread's own mark first, then what the process read last, then the rest.
-    fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
+    fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Suspect<'a>> {
         let recent = |sequence: &&Sequence| self.requests.may_be_blamed(**sequence, at);
         let mut first = vec![lineage.sequence];
         for sequence in lineage.recent.iter().filter(recent) {
@@ -226,10 +255,15 @@ impl Knowledge<'_> {
                 first.push(*sequence);
             }
         }
-        let named = first.clone();
+        let known = first
+            .iter()
+            .map(|it| Suspect::new(*it, self.requests.get(*it), at));
+        let mut all: Vec<Suspect<'a>> = known.collect();
+        first.sort_unstable();
         let rest = self.requests.suspects(lineage.backend, at);
-        first.extend(rest.filter(|sequence| !named.contains(sequence)));
-        first
+        let rest = rest.filter(|(sequence, _)| first.binary_search(sequence).is_err());
+        all.extend(rest.map(|(sequence, request)| Suspect::new(sequence, Some(request), at)));
+        all
     }
 
     /// Exactly one candidate's inputs hold bytes of the event that no other's do.
@@ -239,7 +273,7 @@ impl Knowledge<'_> {
         at: Moment,
         traces: &Traces,
         needle: &Needle<'_>,
-        candidates: &[Sequence],
+        candidates: &[Suspect<'_>],
     ) -> Option<(Sequence, Vec<u8>)> {
         if !self.knows_inputs(lineage, at, candidates) {
             return None;
@@ -256,29 +290,22 @@ impl Knowledge<'_> {
 
     /// What any request that could have done it can have held is known, or the bytes might be
     /// those of one that is not.
-    fn knows_inputs(&self, lineage: &Lineage, at: Moment, candidates: &[Sequence]) -> bool {
-        let hidden = |sequence: &Sequence| {
-            let request = self.requests.get(*sequence);
-            // One who did not come through Clew may be a health check: it would have to have sent the
-            // same bytes.
-            let is_known = *sequence != Sequence::STRANGER;
-            is_known && request.is_none_or(|request| request.hides_inputs(at))
-        };
+    fn knows_inputs(&self, lineage: &Lineage, at: Moment, candidates: &[Suspect<'_>]) -> bool {
         self.workload.is_whole(lineage.backend, at)
             && at >= self.requests.inputs_lost_until
             && !self.requests.forgotten.may_be_open(lineage.backend, at)
-            && !candidates.iter().any(hidden)
+            && !candidates.iter().any(|it| it.hides_inputs)
     }
 
-    /// The longest stretch of an event that is in the inputs of `sequence`, and is nothing common.
+    /// The longest stretch of an event that is in the inputs of a request, and is nothing common.
     fn stretch<'b>(
-        &'b self,
+        &self,
         sequence: Sequence,
+        inputs: &'b [u8],
         lineage: &Lineage,
         traces: &'b Traces,
         needle: &Needle<'_>,
     ) -> Option<&'b [u8]> {
-        let inputs = self.requests.get(sequence)?.inputs();
         let earlier = traces.earlier.iter();
         let earlier = earlier.filter(|_| sequence == lineage.sequence);
         let mut targets = traces.target.iter().chain(earlier).map(|it| it.as_bytes());
@@ -294,15 +321,16 @@ impl Knowledge<'_> {
         lineage: &Lineage,
         traces: &Traces,
         needle: &Needle<'_>,
-        candidates: &[Sequence],
+        candidates: &[Suspect<'_>],
     ) -> Option<(Sequence, Vec<u8>)> {
         let mut found: Option<(Sequence, Vec<u8>)> = None;
         let mut lesser: Vec<Vec<u8>> = Vec::new();
-        for (nth, &sequence) in candidates.iter().take(SEARCHED_AT_MOST).enumerate() {
+        for (nth, it) in candidates.iter().take(SEARCHED_AT_MOST).enumerate() {
             if nth >= SEARCHED && found.is_some() {
                 break;
             }
-            let stretch = self.stretch(sequence, lineage, traces, needle);
+            let sequence = it.sequence;
+            let stretch = self.stretch(sequence, it.inputs, lineage, traces, needle);
             let Some(stretch) = stretch.map(<[u8]>::to_vec) else {
                 continue;
             };
@@ -319,10 +347,9 @@ impl Knowledge<'_> {
             return None;
         }
         let (sequence, evidence) = found?;
-        let others = candidates.iter().filter(|it| **it != sequence);
-        let shared = others
-            .filter_map(|it| self.requests.get(*it))
-            .any(|request| contains(request.inputs(), &evidence));
+        let finder = Finder::new(&evidence);
+        let mut others = candidates.iter().filter(|it| it.sequence != sequence);
+        let shared = others.any(|it| finder.find(it.inputs).is_some());
         let unique = !shared && !self.requests.forgotten.may_hold(&evidence);
         (unique && self.requests.told(sequence).is_some()).then_some((sequence, evidence))
     }
@@ -341,8 +368,13 @@ impl Knowledge<'_> {
     }
 
     /// Nothing else was there to do it.
-    fn as_sole(&self, lineage: &Lineage, at: Moment, candidates: &[Sequence]) -> Option<Sequence> {
-        let alone = candidates == [lineage.sequence]
+    fn as_sole(
+        &self,
+        lineage: &Lineage,
+        at: Moment,
+        candidates: &[Suspect<'_>],
+    ) -> Option<Sequence> {
+        let alone = matches!(candidates, [only] if only.sequence == lineage.sequence)
             && self.workload.is_whole(lineage.backend, at)
             && !self.requests.forgotten.may_blame(lineage.backend, at)
             && self.requests.told(lineage.sequence).is_some();

@@ -222,14 +222,14 @@ impl Requests {
         &self,
         process: ProcessKey,
         at: Moment,
-    ) -> impl Iterator<Item = Sequence> {
+    ) -> impl Iterator<Item = (Sequence, &Request)> {
         let theirs = move |request: &Request| {
             let read = request.read.as_ref();
             read.is_some_and(|read| read.process == process && read.at <= at)
         };
         let all = self.known.iter().rev();
         all.filter(move |(_, request)| theirs(request) && request.is_recent(at))
-            .map(|(sequence, _)| *sequence)
+            .map(|(sequence, request)| (*sequence, request))
     }
 
     /// Was in flight at `at`, as far as is known.
@@ -268,7 +268,6 @@ impl Requests {
                 _ => drop(self.remove(sequence)),
             }
         }
-        self.forgotten.expire(now);
     }
 
     fn entry(&mut self, sequence: Sequence, now: Moment) -> &mut Request {

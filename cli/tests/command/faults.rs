@@ -1,12 +1,13 @@
 //! What goes wrong, and how it is said.
 
-use std::process::Command;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::Test;
-use crate::stage::{CLEW, Stage, pins_of, shared_directory};
+use crate::stage::{CLEW, Process, Stage, get, pins_of, shared_directory, wait_until};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -28,6 +29,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("faults::a_taken_port_is_an_error", a_taken_port_is_an_error),
     ("faults::one_state_one_clew", one_state_one_clew),
+    (
+        "faults::a_log_that_nobody_reads_stalls_nobody",
+        a_log_that_nobody_reads_stalls_nobody,
+    ),
 ];
 
 fn without_rights_it_says_what_is_missing() -> Result<()> {
@@ -198,4 +203,34 @@ fn one_state_one_clew() -> Result<()> {
         "{said}"
     );
     Ok(())
+}
+
+/// Whoever reads the log has stopped; requests are answered, and Clew ends when it is asked to.
+fn a_log_that_nobody_reads_stalls_nobody() -> Result<()> {
+    // A pipe holds 64 KiB, so few of these fit.
+    let line_bytes = 2000;
+    let directory = shared_directory()?;
+    let rules = directory.path().join("rules.conf");
+    let said = "x".repeat(line_bytes);
+    let rule =
+        format!("SecRuleEngine On\nSecAction \"id:1,phase:1,deny,status:406,log,msg:'{said}'\"\n");
+    std::fs::write(&rules, rule)?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let child = Command::new(CLEW)
+        .args(["run", "--no-sensor", "--upstream", "127.0.0.1:9"])
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--state"])
+        .arg(directory.path().join("state"))
+        .arg("--rules")
+        .arg(&rules)
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut clew = Process(child);
+    wait_until("listening", || {
+        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+    })?;
+    for _ in 0..5 * 65_536 / line_bytes {
+        ensure!(get(port, "/")?.0 == 406);
+    }
+    clew.signal(Signal::TERM)?;
+    wait_until("ended", || Ok(clew.0.try_wait()?.is_some()))
 }
