@@ -3,17 +3,36 @@
 use std::path::Path;
 
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Writes `target/figures/NAME.json`, and prints it.
 pub(crate) fn write(name: &str, figures: &Value) -> Result<()> {
     save(name, figures)?;
     if let Value::Object(table) = figures {
-        for (key, value) in table {
-            println!("  {key:34} {value}");
-        }
+        show(table, 2);
     }
     Ok(())
+}
+
+/// A line for each figure; groups of figures below their name, quantiles beside it.
+fn show(table: &Map<String, Value>, indent: usize) {
+    for (key, value) in table {
+        let name = format!("{:indent$}{key}", "");
+        match value {
+            Value::Object(group) if group.values().any(Value::is_object) => {
+                println!("{name}");
+                show(group, indent + 2);
+            }
+            Value::Object(group) => {
+                let all: Vec<String> = group
+                    .iter()
+                    .map(|(key, it)| format!("{key} {it}"))
+                    .collect();
+                println!("{name:36} {}", all.join("  "));
+            }
+            _ => println!("{name:36} {value}"),
+        }
+    }
 }
 
 /// Writes `target/figures/NAME.json`.

@@ -7,6 +7,7 @@ mod backend;
 mod bans;
 mod clew;
 mod client;
+mod control;
 mod crowd;
 mod demo;
 mod evasion;

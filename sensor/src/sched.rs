@@ -16,8 +16,17 @@ const SLICE: Duration = Duration::from_micros(100);
 ///
 /// # Errors
 ///
-/// A nice value below the thread's own takes `CAP_SYS_NICE`, or room in `RLIMIT_NICE`.
+/// A nice value below the thread's own takes `CAP_SYS_NICE`, or room in `RLIMIT_NICE`. Without, the
+/// thread keeps its own; the slice takes no rights.
 pub fn run_soon(nice: i32) -> io::Result<()> {
+    let done = set(nice);
+    if done.is_err() {
+        set(rustix::process::getpriority_process(None)?)?;
+    }
+    done
+}
+
+fn set(nice: i32) -> io::Result<()> {
     let attributes = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: libc::SCHED_OTHER as u32,
