@@ -57,7 +57,10 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
 
     // From here on there are threads, and no rights.
     let handle = edge.handle();
+    stop_on_signal(handle.clone())?;
+    serve_admin(&admin, handle.clone())?;
     let stop = Arc::new(AtomicBool::new(false));
+    // The last that can fail: an error after it would leave the programs in the kernel.
     let tender = kernel
         .map(|it| tend(it, &configuration, store, &handle, &stop))
         .transpose()?;
@@ -65,8 +68,6 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
         run_soon(EDGE);
     }
     let _log = log::queue();
-    stop_on_signal(handle.clone())?;
-    serve_admin(&admin, handle.clone())?;
     if let Some(inspection) = &configuration.inspection {
         inspection.introduce();
     }

@@ -11,6 +11,9 @@ use anyhow::{Result, anyhow};
 /// How often it is due.
 const SPAN: Duration = Duration::from_millis(1);
 
+/// The correlator's (`cli/src/run.rs`).
+const NICE: i32 = -20;
+
 /// A thread that sleeps, and notes how much longer than it wanted to, until it is stopped.
 pub(crate) struct Control {
     is_over: Arc<AtomicBool>,
@@ -40,7 +43,7 @@ impl Control {
 }
 
 fn measure(is_over: &AtomicBool) -> Vec<f64> {
-    if let Err(error) = clew_sensor::run_soon(-20) {
+    if let Err(error) = clew_sensor::run_soon(NICE) {
         eprintln!("lab: the control has no priority: {error}");
     }
     let mut late = Vec::new();
