@@ -29,7 +29,7 @@ pub(crate) struct Request {
     /// A verdict has cut it.
     pub(crate) condemned: bool,
     /// Who read it, and when.
-    pub(crate) read: Option<Reading>,
+    pub(crate) readers: Readers,
 }
 
 /// The decoded inputs of a request.
@@ -43,11 +43,49 @@ pub(crate) enum Inputs {
     Unknown,
 }
 
-/// The thread that read a request.
+/// The processes that have read a request: mostly one, and more where it went on from there. What each
+/// does may be its doing.
+#[derive(Debug, Default)]
+pub(crate) struct Readers {
+    first: Option<Reader>,
+    /// No more than there are processes.
+    further: Vec<Reader>,
+    latest: Moment,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading {
-    pub(crate) process: ProcessKey,
-    pub(crate) at: Moment,
+struct Reader {
+    process: ProcessKey,
+    since: Moment,
+}
+
+impl Readers {
+    fn note(&mut self, process: ProcessKey, at: Moment) {
+        self.latest = self.latest.max(at);
+        if self.since(process).is_some() {
+            return;
+        }
+        let reader = Reader { process, since: at };
+        if self.first.is_none() {
+            self.first = Some(reader);
+        } else {
+            self.further.push(reader);
+        }
+    }
+
+    fn processes(&self) -> impl Iterator<Item = ProcessKey> {
+        self.all().map(|it| it.process)
+    }
+
+    /// Since when a process has been at it.
+    pub(crate) fn since(&self, process: ProcessKey) -> Option<Moment> {
+        let mut all = self.all();
+        all.find(|it| it.process == process).map(|it| it.since)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Reader> {
+        self.first.iter().chain(&self.further)
+    }
 }
 
 impl Request {
@@ -58,7 +96,7 @@ impl Request {
             ended: None,
             outcome: None,
             condemned: false,
-            read: None,
+            readers: Readers::default(),
         }
     }
 
@@ -94,8 +132,7 @@ impl Request {
     ///
     /// A backend may read what the proxy has long given up, and works for it from then on.
     fn last(&self) -> Option<Moment> {
-        let read = self.read.map_or(Moment(0), |it| it.at);
-        self.ended.map(|ended| ended.max(read))
+        self.ended.map(|ended| ended.max(self.readers.latest))
     }
 }
 
@@ -195,10 +232,7 @@ impl Requests {
     pub(crate) fn bind(&mut self, bound: &Bound, now: Moment) {
         // One that was never heard of is a suspect nevertheless.
         let request = self.entry(bound.sequence, now);
-        request.read = Some(Reading {
-            process: bound.process,
-            at: bound.at,
-        });
+        request.readers.note(bound.process, bound.at);
     }
 
     pub(crate) fn condemn(&mut self, sequence: Sequence) {
@@ -224,8 +258,8 @@ impl Requests {
         at: Moment,
     ) -> impl Iterator<Item = (Sequence, &Request)> {
         let theirs = move |request: &Request| {
-            let read = request.read.as_ref();
-            read.is_some_and(|read| read.process == process && read.at <= at)
+            let since = request.readers.since(process);
+            since.is_some_and(|since| since <= at)
         };
         let all = self.known.iter().rev();
         all.filter(move |(_, request)| theirs(request) && request.is_recent(at))
@@ -282,15 +316,18 @@ impl Requests {
         if let Some(sequence) = self.pop_ended() {
             self.strip(sequence, now);
             if let Some(request) = self.remove(sequence)
-                && let (Some(read), Some(last)) = (request.read, request.last())
+                && let Some(last) = request.last()
             {
-                self.forgotten.note_ended(read.process, last.after(MEMORY));
+                for process in request.readers.processes() {
+                    self.forgotten.note_ended(process, last.after(MEMORY));
+                }
             }
         } else if let Some((&sequence, _)) = self.known.first_key_value() {
             // All are in flight: the oldest has the smallest sequence.
             self.strip(sequence, now);
-            if let Some(read) = self.remove(sequence).and_then(|request| request.read) {
-                self.forgotten.note_open(read.process, now);
+            let readers = self.remove(sequence).map(|request| request.readers);
+            for process in readers.iter().flat_map(Readers::processes) {
+                self.forgotten.note_open(process, now);
             }
         }
     }

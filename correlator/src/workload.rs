@@ -124,7 +124,7 @@ impl Workload {
 /// process with one thread, which never has company, can be seen to do.
 fn has_waited(process: &Process, bound: &Bound, requests: &Requests) -> bool {
     let previous = process.last_of(bound.tid).and_then(|it| requests.get(it));
-    let span = previous.and_then(|it| it.read.map(|read| read.at).zip(it.ended));
+    let span = previous.and_then(|it| it.readers.since(bound.process).zip(it.ended));
     let Some((told, (read, ended))) = requests.told(bound.sequence).zip(span) else {
         return false;
     };

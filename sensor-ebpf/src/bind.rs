@@ -11,12 +11,12 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::RECENT;
 use clew_sensor_abi::ledger::{Flags, Reading};
-use clew_sensor_abi::record::{STRENGTH_NONE, STRENGTH_READER, TaskContext};
+use clew_sensor_abi::record::{HOP_SOCKET, STRENGTH_NONE, STRENGTH_READER, TaskContext};
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
 use crate::kernel::{Task, executable, leader, member, probe, process_key};
-use crate::maps::{count, offset, reading_at, socket_context, task_context};
+use crate::maps::{count, new_hop_reading, offset, reading_at, socket_context, task_context};
 use crate::report::{now, seconds};
 use crate::task::current;
 use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, SocketContext};
@@ -74,15 +74,12 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// What a task has taken up.
-struct Work {
-    /// The request.
-    sequence: u64,
-    service: u32,
-    /// `write_seq` of its socket.
-    written: u32,
-    /// Address of its socket.
-    socket: u64,
+/// What a task has taken up; members as those of [`TaskContext`].
+pub struct Work {
+    pub sequence: u64,
+    pub service: u32,
+    pub written: u32,
+    pub socket: u64,
 }
 
 /// Which arrivals one read has returned.
@@ -146,7 +143,7 @@ fn arrival(arrived: &Arrived, nth: u32) -> Option<(u64, u32)> {
 
 /// A task reads on in a request (its body): it works for it now, whoever read the head.
 #[inline(always)]
-fn carry_on(task: Task, work: &Work) {
+pub fn carry_on(task: Task, work: &Work) {
     if work.sequence == 0 {
         return;
     }
@@ -180,7 +177,8 @@ fn adopt(own: &mut TaskContext, work: &Work, tid: u32) {
     own.socket = work.socket;
 }
 
-/// Whether the thread has written not one byte to the socket that its request came from.
+/// Whether the thread has written not one byte to the socket that its request came from. Of a unix socket
+/// that is noted when it is written to.
 ///
 /// What lies behind the address of a socket that is gone is another one's, or nothing: whatever is read
 /// there is most unlikely to be the number it had, which says that the thread is done with it.
@@ -190,14 +188,17 @@ fn adopt(own: &mut TaskContext, work: &Work, tid: u32) {
 /// `own` was written by [`adopt`].
 #[inline(always)]
 unsafe fn is_unanswered(own: &TaskContext) -> bool {
+    if own.sequence == 0 || own.socket == 0 {
+        return false;
+    }
     // SAFETY: an address of the kernel's, once a socket's.
-    own.sequence != 0
-        && unsafe { probe::<u32>(own.socket as *const c_void, offset!(tcp_sock_write_seq)) }
+    own.socket & HOP_SOCKET != 0
+        || unsafe { probe::<u32>(own.socket as *const c_void, offset!(tcp_sock_write_seq)) }
             == own.written
 }
 
 /// Who has read, and when.
-struct Read {
+pub struct Reader {
     at: u64,
     tid: u32,
     same_read: u8,
@@ -211,15 +212,51 @@ struct Read {
 /// `task` is the running task.
 #[inline(always)]
 unsafe fn start(task: Task, socket: &SocketContext, work: &Work, taken: Taken) {
+    let same_read = if taken.lost {
+        255
+    } else {
+        (taken.read - 1) as u8
+    };
+    // SAFETY: as the caller says.
+    let Some((process, reader)) = (unsafe { take_up(task, work, same_read) }) else {
+        return;
+    };
+    if taken.read > 1 {
+        process.overlaps = 1;
+    }
+    let mut nth = 0;
+    while nth < QUEUE as u32 {
+        if nth == taken.read {
+            break;
+        }
+        if let Some((sequence, _)) = arrival(&socket.arrived, taken.first.wrapping_add(nth)) {
+            enter(sequence, process, &reader);
+        }
+        nth += 1;
+    }
+}
+
+/// A task has read the head of a request, or of more of them: it works for the last. Its process's memory,
+/// and what is to be entered of the reading.
+///
+/// # Safety
+///
+/// `task` is the running task.
+#[inline(always)]
+pub unsafe fn take_up(
+    task: Task,
+    work: &Work,
+    same_read: u8,
+) -> Option<(&'static mut TaskContext, Reader)> {
     // SAFETY: as the caller says; the leader is reached through it.
     unsafe {
         let leader = leader(task);
         let Some(process) = task_context(leader, true) else {
             count(Counter::NoStorage);
-            return;
+            return None;
         };
         if process.lineage != 0 {
-            return;
+            return None;
         }
         if process.reads == 0 {
             process.backend = process_key(leader);
@@ -235,36 +272,23 @@ unsafe fn start(task: Task, socket: &SocketContext, work: &Work, taken: Taken) {
         } else {
             let Some(own) = task_context(task, true) else {
                 count(Counter::NoStorage);
-                return;
+                return None;
             };
             (own.backend, own.executable) = (process.backend, process.executable);
             let unanswered = is_unanswered(own);
             adopt(own, work, tid);
             unanswered
         };
-        let read_now = Read {
+        let reader = Reader {
             at: now(),
             tid,
-            same_read: if taken.lost {
-                255
-            } else {
-                (taken.read - 1) as u8
-            },
+            same_read,
             previous_unanswered,
         };
-        if read_now.previous_unanswered || taken.read > 1 {
+        if previous_unanswered {
             process.overlaps = 1;
         }
-        let mut nth = 0;
-        while nth < QUEUE as u32 {
-            if nth == taken.read {
-                break;
-            }
-            if let Some((sequence, _)) = arrival(&socket.arrived, taken.first.wrapping_add(nth)) {
-                enter(sequence, process, &read_now);
-            }
-            nth += 1;
-        }
+        Some((process, reader))
     }
 }
 
@@ -275,7 +299,7 @@ unsafe fn start(task: Task, socket: &SocketContext, work: &Work, taken: Taken) {
 ///
 /// `task` is the running task.
 #[inline(always)]
-unsafe fn estrange(task: Task) {
+pub unsafe fn estrange(task: Task) {
     // SAFETY: as the caller says; the leader is reached through it.
     unsafe {
         let Some(process) = task_context(leader(task), true) else {
@@ -299,13 +323,30 @@ unsafe fn estrange(task: Task) {
 
 /// Enters the reading of `sequence` into its process's memory and into the ledger.
 #[inline(always)]
-fn enter(sequence: u64, process: &mut TaskContext, read: &Read) {
+fn enter(sequence: u64, process: &mut TaskContext, reader: &Reader) {
+    let mut reading = remember(sequence, process, reader);
+    if let Some(entry) = reading_at(sequence) {
+        reading.check = reading.digest();
+        *entry = reading;
+    }
+}
+
+/// The same for a request that has been read by another process before: into the log of the ledger.
+#[inline(always)]
+pub fn enter_hop(sequence: u64, process: &mut TaskContext, reader: &Reader) {
+    let mut reading = remember(sequence, process, reader);
+    if let Some((nth, entry)) = new_hop_reading() {
+        reading.check = reading.digest_in_log(nth);
+        *entry = reading;
+    }
+}
+
+/// Enters the reading of `sequence` into its process's memory; what the ledger wants to know of it.
+#[inline(always)]
+fn remember(sequence: u64, process: &mut TaskContext, read: &Reader) -> Reading {
     process.recent[process.reads as usize % RECENT] = sequence;
     process.reads = process.reads.wrapping_add(1);
-    let Some(entry) = reading_at(sequence) else {
-        return;
-    };
-    let mut reading = Reading {
+    Reading {
         sequence,
         at: read.at,
         start: process.backend.start,
@@ -318,7 +359,5 @@ fn enter(sequence: u64, process: &mut TaskContext, read: &Read) {
             pad: [0; 6],
         },
         check: 0,
-    };
-    reading.check = reading.digest();
-    *entry = reading;
+    }
 }

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | tag | [`tag::tag`] | `cgroup_skb/ingress` |
 //! | bind | [`bind::bind`] | `tp_btf/tcp_rcv_space_adjust` |
+//! | hop | [`hop::hop`], [`hop::answer`] | `tp_btf/sock_recv_length`, `tp_btf/sock_send_length` |
 //! | inherit | [`inherit::inherit`] | `tp_btf/sched_process_fork` |
 //! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
@@ -22,6 +23,7 @@ mod bind;
 mod decide;
 mod deny;
 mod early;
+mod hop;
 mod inherit;
 mod kernel;
 mod maps;
@@ -30,6 +32,7 @@ mod packet;
 mod path;
 mod prepare;
 mod raw;
+mod registers;
 mod report;
 mod snapshot;
 mod stops;

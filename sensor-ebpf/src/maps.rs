@@ -12,12 +12,13 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
 use clew_sensor_abi::FileKey;
-use clew_sensor_abi::ledger::{Accepted, ENTRIES, Reading};
+use clew_sensor_abi::ledger::{Accepted, ENTRIES, HOPS as HOP_ENTRIES, Reading};
 use clew_sensor_abi::policy::{ExecKey, Service};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_xadd};
 
-use clew_sensor_abi::socket::{EARLY as EARLY_CAPACITY, Early, Flow, SocketContext};
+use clew_sensor_abi::socket::{EARLY as EARLY_CAPACITY, Early, Flow, HopContext, SocketContext};
 
 /// Offsets of kernel members; overwritten by the loader, constant to the verifier.
 #[unsafe(no_mangle)]
@@ -48,6 +49,14 @@ pub static ACCEPTED: Array<Accepted, ENTRIES, { BPF_F_MMAPABLE as usize }> = Arr
 /// Who has read each request, and what became of it; the loader maps it.
 #[btf_map]
 pub static READINGS: Array<Reading, ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Who has read requests that went on to another process; the loader maps it.
+#[btf_map]
+pub static HOP_READINGS: Array<Reading, HOP_ENTRIES, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Entries of that log so far; the loader maps it.
+#[btf_map]
+pub static HOP_COUNT: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// What was stopped: `STOPS_ALL` and `STOPS_UNREPORTED`; the loader maps it.
 #[btf_map]
@@ -94,6 +103,29 @@ pub static COUNTERS: PerCpuArray<u64, { COUNTER_KINDS as usize }> = PerCpuArray:
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
+/// Where the start of what was read from a unix socket is searched; per CPU, because programs on
+/// tracepoints are not interrupted by each other.
+#[btf_map]
+pub static HOP_SCRATCH: PerCpuArray<HopScratch, 1> = PerCpuArray::new();
+
+/// Bytes of it looked at; a power of two.
+pub const HOP_WINDOW: u32 = 4096;
+
+/// Value of [`HOP_SCRATCH`]; positions are kept here for the reason that [`Scratch`] gives.
+#[repr(C)]
+pub struct HopScratch {
+    /// What was read, and as much again as a token line is long.
+    pub window: [u64; (HOP_WINDOW as usize + 64) / 8],
+    /// Next byte to look at.
+    pub at: u32,
+    /// Bytes in the window.
+    pub end: u32,
+    /// Where a token's digits start; 0: none found.
+    pub found: u32,
+    /// Index of the last byte to load next.
+    pub last: u32,
+}
+
 /// Value of [`SCRATCH`].
 #[repr(C)]
 pub struct Scratch {
@@ -139,6 +171,17 @@ pub fn reading_at(sequence: u64) -> Option<&'static mut Reading> {
     Some(unsafe { &mut *reading })
 }
 
+/// A new entry of the log of further readings, and its number.
+#[inline(always)]
+pub fn new_hop_reading() -> Option<(u64, &'static mut Reading)> {
+    let count = HOP_COUNT.get_ptr_mut(0)?;
+    // SAFETY: an element of an array map; other CPUs add too.
+    let nth = unsafe { atomic_xadd::<u64, u64, { SeqCst }>(count, 1) };
+    let reading = HOP_READINGS.get_ptr_mut(nth as u32 & (HOP_ENTRIES as u32 - 1))?;
+    // SAFETY: as above.
+    Some((nth, unsafe { &mut *reading }))
+}
+
 #[inline(always)]
 pub fn settings() -> Option<&'static Settings> {
     // SAFETY: written by the loader a field at a time; each field is read alone.
@@ -178,11 +221,33 @@ impl<T, const TYPE: usize> Storage<T, TYPE> {
             owner: PhantomData,
         }
     }
+
+    /// # Safety
+    ///
+    /// `sk` is a socket pointer the verifier knows, and this a map of the type `SK_STORAGE`.
+    #[inline(always)]
+    unsafe fn of_socket(&'static self, sk: *mut c_void, create: bool) -> Option<&'static mut T> {
+        // SAFETY: the caller's word; the value lives until the socket is freed, which cannot happen
+        // while the program runs (RCU).
+        unsafe {
+            let value = bpf_sk_storage_get(
+                (&raw const *self).cast_mut().cast(),
+                sk,
+                core::ptr::null_mut(),
+                creation(create),
+            );
+            NonNull::new(value.cast::<T>()).map(|mut value| value.as_mut())
+        }
+    }
 }
 
 #[unsafe(link_section = ".maps")]
 #[unsafe(export_name = "SOCKETS")]
 static SOCKETS: Storage<SocketContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = Storage::new();
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "HOPS")]
+static HOPS: Storage<HopContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = Storage::new();
 
 #[unsafe(link_section = ".maps")]
 #[unsafe(export_name = "TASKS")]
@@ -195,17 +260,19 @@ static TASKS: Storage<TaskContext, { BPF_MAP_TYPE_TASK_STORAGE as usize }> = Sto
 /// `sk` is a socket pointer the verifier knows.
 #[inline(always)]
 pub unsafe fn socket_context(sk: *mut c_void, create: bool) -> Option<&'static mut SocketContext> {
-    // SAFETY: the caller's word for `sk`; the value lives until the socket is freed, which
-    // cannot happen while the program runs (RCU).
-    unsafe {
-        let value = bpf_sk_storage_get(
-            (&raw const SOCKETS).cast_mut().cast(),
-            sk,
-            core::ptr::null_mut(),
-            creation(create),
-        );
-        NonNull::new(value.cast::<SocketContext>()).map(|mut value| value.as_mut())
-    }
+    // SAFETY: the caller's word.
+    unsafe { SOCKETS.of_socket(sk, create) }
+}
+
+/// What is known of a unix socket; `create` makes room for it.
+///
+/// # Safety
+///
+/// `sk` is a socket pointer the verifier knows.
+#[inline(always)]
+pub unsafe fn hop_context(sk: *mut c_void, create: bool) -> Option<&'static mut HopContext> {
+    // SAFETY: the caller's word.
+    unsafe { HOPS.of_socket(sk, create) }
 }
 
 /// What a task carries; `create` makes room for it.

@@ -89,6 +89,32 @@ unsafe fn word_at(at: *const u8) -> u64 {
     u64::from_le(unsafe { core::ptr::read_volatile(at.cast::<u64>()) })
 }
 
+/// The name that the token's header has as a parameter (RFC 3875, 4.1.18).
+pub const PARAMETER: &[u8; 17] = b"HTTP_X_CLEW_TOKEN";
+
+/// Whether the [`PARAMETER`] stands at `at`.
+///
+/// # Safety
+///
+/// Its length is readable there.
+#[inline(always)]
+pub unsafe fn is_parameter(at: *const u8) -> bool {
+    const fn eight(from: usize) -> u64 {
+        let mut bytes = [0; 8];
+        let mut index = 0;
+        while index < 8 {
+            bytes[index] = PARAMETER[from + index];
+            index += 1;
+        }
+        u64::from_le_bytes(bytes)
+    }
+    const WORDS: [u64; 3] = [eight(0), eight(8), eight(9)];
+    // SAFETY: the caller's word.
+    unsafe {
+        word_at(at) == WORDS[0] && word_at(at.add(8)) == WORDS[1] && word_at(at.add(9)) == WORDS[2]
+    }
+}
+
 /// What a token names.
 pub struct Redeemed {
     /// The request.
@@ -105,6 +131,42 @@ pub struct Redeemed {
 #[inline(always)]
 pub unsafe fn redeem(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
     // SAFETY: the caller's word.
+    let token = unsafe { verify(digits, settings)? };
+    if !accept_once(token.sequence) {
+        count(Counter::Replayed);
+        return None;
+    }
+    count(Counter::Accepted);
+    Some(token)
+}
+
+/// Decodes and verifies a token that has been redeemed before: its request goes on to another process.
+///
+/// # Safety
+///
+/// [`TOKEN_DIGITS`] bytes at `digits` are readable.
+#[inline(always)]
+pub unsafe fn recognise(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
+    // SAFETY: the caller's word.
+    let token = unsafe { verify(digits, settings)? };
+    let newest = newest_at(token.sequence)?;
+    // SAFETY: an element of an array map, read at once.
+    if unsafe { core::ptr::read_volatile(newest) } != token.sequence {
+        count(Counter::Replayed);
+        return None;
+    }
+    count(Counter::Hops);
+    Some(token)
+}
+
+/// Decodes a token and checks its MAC.
+///
+/// # Safety
+///
+/// [`TOKEN_DIGITS`] bytes at `digits` are readable.
+#[inline(always)]
+unsafe fn verify(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
+    // SAFETY: the caller's word.
     let (name, mac) = unsafe { (word(digits)?, word(digits.add(16))?) };
     // Tokens of other proxies are for other sensors.
     if (name >> 56) as u32 != settings.proxy {
@@ -117,14 +179,8 @@ pub unsafe fn redeem(digits: *const u8, settings: &Settings) -> Option<Redeemed>
         count(Counter::Forged);
         return None;
     }
-    let sequence = name & 0xffff_ffff_ffff;
-    if !accept_once(sequence) {
-        count(Counter::Replayed);
-        return None;
-    }
-    count(Counter::Accepted);
     Some(Redeemed {
-        sequence,
+        sequence: name & 0xffff_ffff_ffff,
         service: (name >> 48) as u8,
     })
 }
@@ -157,10 +213,16 @@ fn half(digits: u64) -> Option<u32> {
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
+/// The newest request accepted of those that share `sequence`'s entry in the ledger.
+#[inline(always)]
+fn newest_at(sequence: u64) -> Option<*mut u64> {
+    ACCEPTED.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1))
+}
+
 /// Takes `sequence`'s entry in the ledger unless it, or a later request, has had it.
 #[inline(always)]
 fn accept_once(sequence: u64) -> bool {
-    let Some(newest) = ACCEPTED.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1)) else {
+    let Some(newest) = newest_at(sequence) else {
         return false;
     };
     // SAFETY: an element of an array map; the exchange decides, so that of two CPUs that see

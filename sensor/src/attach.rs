@@ -34,7 +34,7 @@ pub(crate) struct Step {
 }
 
 /// All programs. Those that judge come before the one that tags: what is tagged is always judged.
-pub(crate) const STEPS: [Step; 10] = [
+pub(crate) const STEPS: [Step; 12] = [
     Step {
         step: "decide",
         program: "decide",
@@ -74,6 +74,16 @@ pub(crate) const STEPS: [Step; 10] = [
         step: "inherit",
         program: "prepare",
         hook: Hook::OptionalTracepoint("sched_prepare_exec"),
+    },
+    Step {
+        step: "hop",
+        program: "answer",
+        hook: Hook::Tracepoint("sock_send_length"),
+    },
+    Step {
+        step: "hop",
+        program: "hop",
+        hook: Hook::Tracepoint("sock_recv_length"),
     },
     Step {
         step: "bind",

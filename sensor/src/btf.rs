@@ -8,6 +8,8 @@ use std::path::Path;
 use clew_sensor_abi::settings::Offsets;
 use thiserror::Error;
 
+use crate::registers;
+
 /// Where the kernel describes itself.
 pub(crate) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -127,7 +129,11 @@ impl Btf {
     }
 
     /// Byte offset of the first of `members` that `structure` has, also inside its unnamed parts.
-    fn offset(&self, structure: &'static str, members: &[&'static str]) -> Result<u32, BtfError> {
+    pub(crate) fn offset(
+        &self,
+        structure: &'static str,
+        members: &[&'static str],
+    ) -> Result<u32, BtfError> {
         let missing = || BtfError::Missing {
             structure,
             member: members.last().copied().unwrap_or(""),
@@ -209,7 +215,7 @@ fn body_len(kind: u32, count: usize) -> usize {
 /// Everything the programs ask for.
 pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
     let at = |structure, member| btf.offset(structure, &[member]);
-    Ok(Offsets {
+    let offsets = Offsets {
         task_tgid: at("task_struct", "tgid")?,
         task_pid: at("task_struct", "pid")?,
         task_group_leader: at("task_struct", "group_leader")?,
@@ -260,7 +266,10 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         sock_common_skc_v6_daddr: at("sock_common", "skc_v6_daddr")?,
         sock_common_skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
         sock_sk_lock_owned: btf.offset_within("sock", "sk_lock", "owned")?,
-    })
+        sock_sk_type: at("sock", "sk_type")?,
+        ..Offsets::default()
+    };
+    registers::complete(offsets, btf)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, Sequence};
 use clew_sensor_abi::ledger::{Accepted, ENTRIES, Reading as Written};
 
+use crate::hops::Log;
 use crate::memory::Table;
 
 /// How long a token may still arrive after the proxy is done with its request.
@@ -58,7 +59,7 @@ impl Ledger {
     }
 }
 
-fn bound_of(entry: &Written) -> Bound {
+pub(crate) fn bound_of(entry: &Written) -> Bound {
     Bound {
         at: Moment(entry.at),
         sequence: Sequence(entry.sequence),
@@ -120,6 +121,7 @@ pub(crate) struct Reads {
     /// Over, and not read.
     unread: Vec<(u64, Awaited)>,
     looked_at_unread: Moment,
+    hops: Log,
     /// Requests of which it cannot be known any more who read them.
     pub(crate) lost: u64,
 }
@@ -129,7 +131,7 @@ const SELDOM: Duration = Duration::from_millis(200);
 
 impl Reads {
     /// `accepted` and `readings` are the maps of these names.
-    pub(crate) fn new(accepted: &MapData, readings: &MapData) -> io::Result<Self> {
+    pub(crate) fn new(accepted: &MapData, readings: &MapData, hops: Log) -> io::Result<Self> {
         let ledger = Ledger {
             accepted: Table::map(accepted, ENTRIES)?,
             readings: Table::map(readings, ENTRIES)?,
@@ -139,6 +141,7 @@ impl Reads {
             open: Vec::new(),
             unread: Vec::new(),
             looked_at_unread: Moment(0),
+            hops,
             lost: 0,
         })
     }
@@ -203,6 +206,7 @@ impl Reads {
                 !awaited.learn(self.ledger.read(*sequence), now, &mut self.lost, events)
             });
         }
+        self.lost += self.hops.look(now, events);
     }
 }
 

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use crate::attach::STEPS;
 use crate::btf::{self, BtfError};
+use crate::hops::Log;
 use crate::ledger::Reads;
 use crate::maps::Raw;
 use crate::pin::PinDirectory;
@@ -125,6 +126,7 @@ pub enum LoadError {
 #[allow(missing_docs)] // documented at clew_sensor_abi::settings::Counter
 pub struct Counters {
     pub accepted: u64,
+    pub hops: u64,
     pub forged: u64,
     pub replayed: u64,
     pub queue_full: u64,
@@ -346,6 +348,7 @@ impl Sensor {
         let sum = |counter| sum(&self.counters, counter);
         Counters {
             accepted: sum(Counter::Accepted),
+            hops: sum(Counter::Hops),
             forged: sum(Counter::Forged),
             replayed: sum(Counter::Replayed),
             queue_full: sum(Counter::QueueFull),
@@ -420,12 +423,16 @@ fn denied(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn reads_of_ledger(ebpf: &Ebpf) -> Result<Reads, LoadError> {
-    match (ebpf.map("ACCEPTED"), ebpf.map("READINGS")) {
-        (Some(Map::Array(accepted)), Some(Map::Array(readings))) => {
-            Reads::new(accepted, readings).map_err(LoadError::Memory)
-        }
+    let array = |name| match ebpf.map(name) {
+        Some(Map::Array(map)) => Ok(map),
         _ => Err(LoadError::Memory(io::ErrorKind::NotFound.into())),
-    }
+    };
+    let reads = Reads::new(
+        array("ACCEPTED")?,
+        array("READINGS")?,
+        Log::map(array("HOP_READINGS")?, array("HOP_COUNT")?).map_err(LoadError::Memory)?,
+    );
+    reads.map_err(LoadError::Memory)
 }
 
 fn stops_of(ebpf: &Ebpf) -> Result<Stops, LoadError> {

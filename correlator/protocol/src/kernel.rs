@@ -59,7 +59,8 @@ pub struct FileKey {
     pub inode: u64,
 }
 
-/// A thread has read the token of a request from its entry socket.
+/// A thread has read the token of a request from the socket that it came in at, or from one that it went on
+/// through to another process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
     /// When the read returned.

@@ -2,10 +2,10 @@
 
 use clew_protocol::Sequence;
 use clew_protocol::incident::{IncidentAction, StepKind};
-use clew_protocol::kernel::{Decision, Strength};
+use clew_protocol::kernel::{Decision, Lineage, ProcessKey, Strength};
 use clew_protocol::verdict::Proof;
 
-use crate::scene::{Scene, address, lineage};
+use crate::scene::{BACKEND, Scene, address, lineage};
 
 #[test]
 fn content_names_the_request() {
@@ -281,6 +281,33 @@ fn alone_means_alone_for_a_minute() {
     scene.exec(1, 1, "id");
     assert_eq!(scene.condemned(), [1]);
     assert_eq!(scene.reports()[0].proof, Proof::Sole);
+}
+
+/// A request that went on from a web server to a worker behind it: what each of the two does is its doing,
+/// and how each works is learned for itself.
+#[test]
+fn a_request_has_several_readers() {
+    let worker = ProcessKey {
+        tgid: 200,
+        start: 1,
+    };
+    let mut scene = Scene::new();
+    for sequence in [1, 2] {
+        scene.start(sequence, &format!("/run?touch /tmp/marker-{sequence}\n"));
+        scene.read(sequence, 1);
+        let now = scene.now;
+        scene.read_by(worker, now, sequence, 200, false);
+    }
+    let at = scene.now + 1;
+    for (backend, tid, marker) in [(worker, 200, 1), (BACKEND, 1, 2)] {
+        let lineage = Lineage {
+            backend,
+            ..lineage(2, tid, Strength::Process)
+        };
+        let command = format!("touch /tmp/marker-{marker}");
+        scene.exec_at(at, lineage, &command, Decision::Killed);
+    }
+    assert_eq!(scene.condemned(), [1, 2]);
 }
 
 #[test]

@@ -122,11 +122,23 @@ impl Scene {
 
     /// A read that is told of late.
     pub(crate) fn read_at(&mut self, at: u64, sequence: u64, tid: u32, previous_unanswered: bool) {
+        self.read_by(BACKEND, at, sequence, tid, previous_unanswered);
+    }
+
+    /// A read by a process.
+    pub(crate) fn read_by(
+        &mut self,
+        process: ProcessKey,
+        at: u64,
+        sequence: u64,
+        tid: u32,
+        previous_unanswered: bool,
+    ) {
         let at = Moment(at);
         self.put(Input::Kernel(KernelEvent::Bound(Bound {
             at,
             sequence: Sequence(sequence),
-            process: BACKEND,
+            process,
             tid,
             executable: FileKey {
                 device: 1,

@@ -62,6 +62,7 @@ const fn handed(name: &'static str) -> Stack {
 pub(crate) const STACKS: &[Stack] = &[
     blocking("apache-php"),
     blocking("apache-cgi"),
+    blocking("nginx-php-fpm"),
     blocking("gunicorn-sync"),
     blocking("gunicorn-gthread"),
     event_loop("uvicorn"),

@@ -1,8 +1,9 @@
 //! The ledger: what the kernel knows of each request, in memory that the loader maps. A request
 //! costs the kernel a few stores and no record; the loader looks when it wants to know.
 //!
-//! It is two arrays. Where a token arrives and where it is read are mostly different CPUs, and a
-//! line that both wrote would travel between them with each request.
+//! For the socket that a request comes in at it is two arrays. Where a token arrives and where it is read are mostly different CPUs, and a
+//! line that both wrote would travel between them with each request. Where requests go on to another
+//! process, who reads them there is a third: a log, for they may be read there several times.
 
 use crate::FileKey;
 
@@ -12,6 +13,9 @@ use crate::FileKey;
 /// A token is accepted when its sequence is larger than what its entry holds, so it stays valid
 /// until this many newer requests have been accepted: 26 s at 10,000 requests a second.
 pub const ENTRIES: usize = 1 << 18;
+
+/// Entries of the log of further readings; a power of two.
+pub const HOPS: usize = 1 << 14;
 
 /// Value of the `ACCEPTED` map: the newest request accepted of those that share the entry.
 pub type Accepted = u64;
@@ -53,6 +57,13 @@ pub struct Flags {
 }
 
 impl Reading {
+    /// What `check` is in the `nth` entry of the log: who finds it right has not read an earlier one of
+    /// those that share its place.
+    #[inline(always)]
+    pub fn digest_in_log(&self, nth: u64) -> u64 {
+        self.digest().wrapping_add(nth)
+    }
+
     /// What `check` is when the rest is whole.
     ///
     /// ```
@@ -84,5 +95,5 @@ impl Reading {
     }
 }
 
-const _: () = assert!(ENTRIES.is_power_of_two());
+const _: () = assert!(ENTRIES.is_power_of_two() && HOPS.is_power_of_two());
 const _: () = assert!(size_of::<Reading>() == 64);

@@ -52,7 +52,8 @@ pub struct TaskContext {
     /// was written to it by then.
     pub written: u32,
     /// Address of the `struct sock` that the thread has read the request from; compared, and looked at
-    /// through what takes no harm from its being gone.
+    /// through what takes no harm from its being gone. [`HOP_SOCKET`] is set in that of a unix socket,
+    /// and 0 stands for one that was written to since.
     pub socket: u64,
     /// The last requests read by the process: the n-th at index n % [`RECENT`].
     pub recent: [u64; RECENT],
@@ -68,6 +69,9 @@ pub struct TaskContext {
     /// never. In a forked child: before it was forked, if that was within [`STRANGER_SECONDS`].
     pub stranger: u32,
 }
+
+/// Set in [`TaskContext::socket`] where it is a unix socket; addresses are even.
+pub const HOP_SOCKET: u64 = 1;
 
 /// For so long what a process does may be the doing of a request that did not come through Clew: as
 /// long as any other may be blamed.

@@ -88,6 +88,21 @@ pub struct Offsets {
     pub sock_common_skc_v6_daddr: u32,
     pub sock_common_skc_v6_rcv_saddr: u32,
     pub sock_sk_lock_owned: u32,
+    pub sock_sk_type: u32,
+    /// Number of the system call in `struct pt_regs`.
+    pub registers_number: u32,
+    /// Its second argument there.
+    pub registers_second: u32,
+    /// Its third.
+    pub registers_third: u32,
+    /// Not an offset: the number of `read(2)`.
+    pub call_read: u32,
+    /// As above, `readv(2)`.
+    pub call_readv: u32,
+    /// As above, `recvfrom(2)`.
+    pub call_recvfrom: u32,
+    /// As above, `recvmsg(2)`.
+    pub call_recvmsg: u32,
 }
 
 /// Index into the `COUNTERS` map: one 64-bit sum per CPU each.
@@ -114,10 +129,12 @@ pub enum Counter {
     Denied = 8,
     /// Contexts that could not be stored: no memory.
     NoStorage = 9,
+    /// Tokens found again, where a request went on to another process.
+    Hops = 10,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 10;
+pub const COUNTERS: u32 = 11;
 
 const _: () = assert!(size_of::<Settings>() == 48);
-const _: () = assert!(size_of::<Offsets>() == 47 * 4);
+const _: () = assert!(size_of::<Offsets>() == 55 * 4);

@@ -1,4 +1,4 @@
-//! What is known of one TCP socket of a backend.
+//! What is known of one socket of a backend.
 
 /// Requests that may wait, unread, on one connection.
 pub const QUEUE: usize = 8;
@@ -116,6 +116,29 @@ impl Arrival {
     }
 }
 
+/// Value of the `HOPS` socket storage: what is known of a unix socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HopContext {
+    /// The request that was read last. 0: none yet.
+    pub sequence: u64,
+    /// The service that it is for.
+    pub service: u32,
+    /// One of the `HOP_*`.
+    pub stage: u8,
+    /// 1 once anything was written to the socket after that request.
+    pub answered: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// Whatever comes next tells by itself what it is.
+pub const HOP_IDLE: u8 = 0;
+/// A FastCGI request has begun; its parameters are next.
+pub const HOP_BEGUN: u8 = 1;
+/// The head of the record that holds them was read; they are next.
+pub const HOP_PARAMETERS: u8 = 2;
+
 /// One TCP connection of this host; key of `EARLY`. IPv4 addresses are mapped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,5 +174,6 @@ const _: () = assert!(core::mem::offset_of!(Arrived, queue) == 56);
 // With the 8 bytes of the kernel's head before it, a line's start.
 const _: () = assert!((core::mem::offset_of!(SocketContext, read) + 8).is_multiple_of(64));
 const _: () = assert!(size_of::<SocketContext>() == 264);
+const _: () = assert!(size_of::<HopContext>() == 16);
 const _: () = assert!(size_of::<Flow>() == 48);
 const _: () = assert!(size_of::<Early>() == 272);

@@ -2,7 +2,12 @@
 
 argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defer", for
 TCP_DEFER_ACCEPT, "splice", to read by splice, or "peek", to look a while before it
-reads. Prints its port, then serves until killed.
+reads, or "hop", to have an application server behind it. Prints its port, then serves until killed.
+  GET /via/PROTOCOL/READING/VERB/ARGUMENT
+                        has the application server do the rest, and answers with its pid and answer: PROTOCOL
+                        is http, unheard (http, and nobody waits for the answer), fastcgi, nameless (fastcgi without the token's header) or nested (fastcgi
+                        whose body looks like a request with the first token); READING is whole, pieces
+                        (as PHP-FPM reads) or vectors (recvmsg)
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /thread/COMMAND   as run, from a thread that was not there before
@@ -16,7 +21,9 @@ reads. Prints its port, then serves until killed.
   GET /tokens           answers with the digits of all tokens it has been sent
   GET anything          answers "ok"
 """
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -83,6 +90,105 @@ def raw(kind):
             os._exit(1)
     return f"status {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}"
 
+def application_server():
+    """A process that is sent requests through a unix socket, one connection each; a function to send one."""
+    global listener
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("")  # an abstract name of the kernel's choice
+    listener.listen(64)
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                while serve_application(connection):
+                    pass
+    address = listener.getsockname()
+    listener.close()
+    return address
+
+def pair(name, value):
+    def length(text):
+        return bytes([len(text)]) if len(text) < 128 else (len(text) | 1 << 31).to_bytes(4, "big")
+    return length(name) + length(value) + name + value
+
+def record(kind, content):
+    return bytes([1, kind, 0, 1]) + len(content).to_bytes(2, "big") + b"\0\0" + content
+
+def parameters(fields):
+    pairs = pair(b"QUERY_STRING", b"q" * 300)
+    for name, value in fields:
+        pairs += pair(name.encode(), value.encode())
+    return record(1, b"\0\1\0\0\0\0\0\0") + record(4, pairs)
+
+def forward(protocol, head, target):
+    line, *fields = head.decode("latin-1").split("\r\n")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(application)
+        if protocol in ("http", "unheard"):
+            rest = "\r\n".join(["Host: app", "X-Long: " + "l" * 900] + fields)
+            s.sendall(f"GET {target} HTTP/1.1\r\n{rest}\r\n\r\n".encode("latin-1"))
+        else:
+            named = [field.split(": ") for field in fields if protocol != "nameless"]
+            named = [("HTTP_" + name.upper().replace("-", "_"), value) for name, value in named]
+            body = parameters([("HTTP_X_CLEW_TOKEN", seen_tokens[0])]) if protocol == "nested" else b"body"
+            head = parameters([("SCRIPT_NAME", target)] + named)
+            s.sendall(head + record(4, b"") + record(5, body))
+        if protocol == "unheard":
+            s.shutdown(socket.SHUT_WR)
+            others.append(s.dup())
+            return "0 sent"
+        return s.recv(65536).decode()
+
+def exactly(connection, size):
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+def serve_application(connection):
+    start = connection.recv(65536, socket.MSG_PEEK)
+    if not start:
+        return False
+    pieces = b"/pieces/" in start
+    if not pieces:
+        data = connection.recvmsg(65536)[0] if b"/vectors/" in start else connection.recv(65536)
+    if start[0] != 1:
+        target = data.split(b" ")[1].decode()
+    else:
+        names = {}
+        def take(size):
+            nonlocal data
+            if pieces:
+                return exactly(connection, size)
+            taken, data = data[:size], data[size:]
+            return taken
+        while True:
+            kind, length = (lambda head: (head[1], int.from_bytes(head[4:6], "big")))(take(8))
+            content = take(length)
+            if kind == 5:
+                break
+            at = 0
+            while kind == 4 and at < len(content):
+                lengths = []
+                for _ in range(2):
+                    long = content[at] >= 128
+                    lengths.append(int.from_bytes(content[at:at + 4], "big") & 0x7fffffff if long else content[at])
+                    at += 4 if long else 1
+                names[content[at:at + lengths[0]]] = content[at + lengths[0]:at + sum(lengths)]
+                at += sum(lengths)
+        target = names[b"SCRIPT_NAME"].decode()
+    target = target[target.index("/", 1):]
+    connection.sendall(f"{os.getpid()} {answer(target)}".encode())
+    return True
+
+def via(argument):
+    protocol, _, rest = argument.partition("/")
+    return forward(protocol, last_head, "/" + rest)
+
 def two(_):
     other, _ = listener.accept()
     note_token(other.recv(65536))
@@ -104,7 +210,7 @@ def tokens(_):
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
     verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
-             "two": two, "tokens": tokens}
+             "two": two, "tokens": tokens, "via": via}
     return verbs.get(verb, lambda _: "ok")(argument)
 
 def read(connection, size):
@@ -130,9 +236,13 @@ def serve(connection, size):
             data += more
         head, _, data = data.partition(b"\r\n\r\n")
         note_token(head)
+        global last_head
+        last_head = head
         body = answer(head.split(b" ")[1].decode()).encode()
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
+if "hop" in sys.argv[3:]:
+    application = application_server()
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 listener = socket.create_server((sys.argv[1], 0), family=family, backlog=64)
 if "defer" in sys.argv[3:]:
