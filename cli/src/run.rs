@@ -41,9 +41,14 @@ struct Kernel {
 pub(crate) fn run(configuration: Configuration) -> Result<()> {
     let account = Account::find(&configuration.user)?;
     prepare_state(&configuration.state, account.as_ref())?;
-    let (kernel, tagging) = load(&configuration)?.unzip();
+    let (mut kernel, tagging) = load(&configuration)?.unzip();
     let rules = configuration.inspection.as_ref().map(Inspection::open);
     let edge = Edge::bind(edge_config(&configuration, tagging, rules.transpose()?))?;
+    for socket in edge.sockets() {
+        if let Some(kernel) = &mut kernel {
+            kernel.sensor.pass_over(socket)?;
+        }
+    }
     let admin = Admin::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;
     if let Some(account) = &account {

@@ -130,6 +130,11 @@ impl Edge {
         })
     }
 
+    /// The sockets it listens on.
+    pub fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
+        self.listeners.iter().map(|it| &it.socket)
+    }
+
     /// A handle on this edge; any number may be held.
     pub fn handle(&self) -> Handle {
         let addresses = self

@@ -321,21 +321,18 @@ pub unsafe fn estrange(task: Task) {
     }
 }
 
-/// Enters the reading of `sequence` into its process's memory and into the ledger.
+/// Enters the reading of `sequence` into its process's memory and into the ledger: in the place that is its
+/// own, or, when it was read before, by whoever it comes from, into the log.
 #[inline(always)]
-fn enter(sequence: u64, process: &mut TaskContext, reader: &Reader) {
+pub fn enter(sequence: u64, process: &mut TaskContext, reader: &Reader) {
     let mut reading = remember(sequence, process, reader);
-    if let Some(entry) = reading_at(sequence) {
+    let Some(entry) = reading_at(sequence) else {
+        return;
+    };
+    if entry.sequence != sequence {
         reading.check = reading.digest();
         *entry = reading;
-    }
-}
-
-/// The same for a request that has been read by another process before: into the log of the ledger.
-#[inline(always)]
-pub fn enter_hop(sequence: u64, process: &mut TaskContext, reader: &Reader) {
-    let mut reading = remember(sequence, process, reader);
-    if let Some((nth, entry)) = new_hop_reading() {
+    } else if let Some((nth, entry)) = new_hop_reading() {
         reading.check = reading.digest_in_log(nth);
         *entry = reading;
     }

@@ -17,14 +17,14 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::socket::{HOP_BEGUN, HOP_IDLE, HOP_PARAMETERS, HopContext};
 
-use crate::bind::{Work, carry_on, enter_hop, estrange, take_up};
-use crate::kernel::{Task, member};
+use crate::bind::{Work, carry_on, enter, estrange, take_up};
+use crate::kernel::{Task, member, probe};
 use crate::maps::{
     HOP_SCRATCH, HOP_WINDOW, HopScratch, hop_context, offset, settings, task_context,
 };
 use crate::registers::buffer;
 use crate::task::current;
-use crate::token::{LINE_BYTES, Match, PARAMETER, compare, is_parameter, recognise};
+use crate::token::{Counts, LINE_BYTES, Match, PARAMETER, compare, is_parameter, redeem};
 use clew_sensor_abi::record::HOP_SOCKET;
 use clew_sensor_abi::{TOKEN_DIGITS, TOKEN_LINE};
 
@@ -46,6 +46,12 @@ const PARAMS: u8 = 4;
 const STEPS: u32 = 256;
 /// Bytes of a head searched at once for the end of a line.
 const STRETCH: u32 = 64;
+
+/// A request does not come in at a unix socket.
+const AGAIN: Counts = Counts {
+    fresh: false,
+    again: true,
+};
 
 const CONTINUE: c_long = 0;
 const STOP: c_long = 1;
@@ -101,6 +107,18 @@ unsafe fn is_unix_stream(sk: *mut c_void) -> bool {
     }
 }
 
+/// Whether the socket was accepted. Those have their listener's name; a client's has none, and what comes in
+/// there is a response, whatever it looks like.
+///
+/// # Safety
+///
+/// `sk` is a unix socket.
+#[inline(always)]
+unsafe fn is_server(sk: *mut c_void) -> bool {
+    // SAFETY: the caller's word.
+    unsafe { probe::<u64>(sk, offset!(unix_sock_addr)) != 0 }
+}
+
 /// Where in what was read a request's token may be.
 enum Begins {
     /// Nowhere: something goes on.
@@ -147,6 +165,9 @@ unsafe fn inspect(sk: *mut c_void, task: Task, length: u32) {
             Begins::Parameters(from) => (from, parameter as *mut c_void),
             Begins::Head => (0, line as *mut c_void),
         };
+        if !is_server(sk) {
+            return;
+        }
         let end = load::<HOP_WINDOW>(scratch, at, have);
         core::ptr::write_volatile(&raw mut (*scratch).at, from);
         core::ptr::write_volatile(&raw mut (*scratch).end, end);
@@ -157,7 +178,7 @@ unsafe fn inspect(sk: *mut c_void, task: Task, length: u32) {
         let token = (found != 0)
             .then(|| {
                 let digits = window(scratch, found);
-                settings().and_then(|settings| recognise(digits, settings))
+                settings().and_then(|settings| redeem(digits, settings, AGAIN))
             })
             .flatten();
         let Some(token) = token else {
@@ -171,7 +192,7 @@ unsafe fn inspect(sk: *mut c_void, task: Task, length: u32) {
         connection.answered = 0;
         let work = work_of(sk, connection);
         if let Some((process, reader)) = take_up(task, &work, 0) {
-            enter_hop(token.sequence, process, &reader);
+            enter(token.sequence, process, &reader);
         }
     }
 }

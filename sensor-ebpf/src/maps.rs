@@ -1,11 +1,12 @@
 //! Maps, and the two storage types aya-ebpf does not have in the width needed here.
 
 use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_xadd};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{
-    BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
+    BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
     bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
 };
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
@@ -16,7 +17,6 @@ use clew_sensor_abi::ledger::{Accepted, ENTRIES, HOPS as HOP_ENTRIES, Reading};
 use clew_sensor_abi::policy::{ExecKey, Service};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
-use core::intrinsics::{AtomicOrdering::SeqCst, atomic_xadd};
 
 use clew_sensor_abi::socket::{EARLY as EARLY_CAPACITY, Early, Flow, HopContext, SocketContext};
 
@@ -198,19 +198,19 @@ pub fn count(counter: Counter) {
 
 /// A `BPF_MAP_TYPE_SK_STORAGE` or `BPF_MAP_TYPE_TASK_STORAGE` definition (Linux 5.2 and 5.11).
 #[repr(C)]
-pub struct Storage<T, const TYPE: usize> {
+pub struct Storage<T, const TYPE: usize, const FLAGS: usize = { BPF_F_NO_PREALLOC as usize }> {
     r#type: *const [i32; TYPE],
     key: *const i32,
     value: *const T,
     max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+    map_flags: *const [i32; FLAGS],
     owner: PhantomData<T>,
 }
 
 // SAFETY: the pointers are placeholders for the loader and never followed.
-unsafe impl<T, const TYPE: usize> Sync for Storage<T, TYPE> {}
+unsafe impl<T, const TYPE: usize, const FLAGS: usize> Sync for Storage<T, TYPE, FLAGS> {}
 
-impl<T, const TYPE: usize> Storage<T, TYPE> {
+impl<T, const TYPE: usize, const FLAGS: usize> Storage<T, TYPE, FLAGS> {
     const fn new() -> Self {
         Self {
             r#type: core::ptr::null(),
@@ -250,6 +250,14 @@ static SOCKETS: Storage<SocketContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = S
 static HOPS: Storage<HopContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = Storage::new();
 
 #[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "FRONTS")]
+static FRONTS: Storage<
+    u32,
+    { BPF_MAP_TYPE_SK_STORAGE as usize },
+    { (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize },
+> = Storage::new();
+
+#[unsafe(link_section = ".maps")]
 #[unsafe(export_name = "TASKS")]
 static TASKS: Storage<TaskContext, { BPF_MAP_TYPE_TASK_STORAGE as usize }> = Storage::new();
 
@@ -262,6 +270,18 @@ static TASKS: Storage<TaskContext, { BPF_MAP_TYPE_TASK_STORAGE as usize }> = Sto
 pub unsafe fn socket_context(sk: *mut c_void, create: bool) -> Option<&'static mut SocketContext> {
     // SAFETY: the caller's word.
     unsafe { SOCKETS.of_socket(sk, create) }
+}
+
+/// Whether the proxy's clients come in at the socket: the loader says so of those that it listens on, and
+/// what is accepted there takes after them.
+///
+/// # Safety
+///
+/// `sk` is a socket pointer the verifier knows.
+#[inline(always)]
+pub unsafe fn is_front(sk: *mut c_void) -> bool {
+    // SAFETY: the caller's word.
+    unsafe { FRONTS.of_socket(sk, false) }.is_some()
 }
 
 /// What is known of a unix socket; `create` makes room for it.

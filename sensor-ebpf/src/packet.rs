@@ -1,5 +1,10 @@
 //! IP and TCP headers of a packet at a cgroup hook, where data starts at the network header.
 
+use aya_ebpf::bindings::{
+    BPF_F_CURRENT_NETNS, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+};
+use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::SkBuffContext;
 
 /// Where the TCP payload lies.
@@ -12,6 +17,9 @@ pub struct Segment {
     /// TCP sequence number of the first payload byte.
     pub seq: u32,
 }
+
+/// `TCP_LISTEN` of `include/net/tcp_states.h`.
+pub const LISTEN: u32 = 10;
 
 const IPPROTO_TCP: u8 = 6;
 const SYN: u8 = 2;
@@ -66,6 +74,51 @@ impl Segment {
         let offset = tcp as u32 + u32::from(unsafe { *((header + 12) as *const u8) } >> 4) * 4;
         let len = ctx.len().checked_sub(offset)?;
         Some(Self { offset, len, seq })
+    }
+}
+
+/// Whether somebody listens on the port that the packet is for.
+#[inline(always)]
+pub fn is_for_listener(ctx: &SkBuffContext) -> bool {
+    let Some((source, destination, ports)) = addresses(ctx) else {
+        return false;
+    };
+    // SAFETY: plain integers.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    // No connection comes from port 0: what is found is a listener.
+    let size = if source[2] == 0xffff_u32.to_be() && source[0] | source[1] == 0 {
+        tuple.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+            saddr: source[3],
+            daddr: destination[3],
+            sport: 0,
+            dport: ports.1,
+        };
+        size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>()
+    } else {
+        tuple.__bindgen_anon_1.ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+            saddr: source,
+            daddr: destination,
+            sport: 0,
+            dport: ports.1,
+        };
+        size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>()
+    };
+    // SAFETY: the program's own context, a tuple of that size, and the packet's own network namespace; what is
+    // found is given back.
+    unsafe {
+        let found = bpf_skc_lookup_tcp(
+            ctx.skb.skb.cast(),
+            &raw mut tuple,
+            size as u32,
+            BPF_F_CURRENT_NETNS as u64,
+            0,
+        );
+        if found.is_null() {
+            return false;
+        }
+        let listens = (*found).state == LISTEN;
+        bpf_sk_release(found.cast());
+        listens
     }
 }
 

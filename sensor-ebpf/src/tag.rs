@@ -5,23 +5,29 @@
 //! anything: only a token with a valid MAC, never seen before, counts.
 //!
 //! A connection that has never carried a token is searched only from a segment that starts like
-//! a method (a capital letter) to the end of the line after it.
+//! a method (a capital letter) to the end of the line after it; or, where no service is entered, to the end of
+//! the head: what a service does with a request may be to send it on, with header lines of its own before
+//! the token's. Connections of that kind are never searched but there, and not before anything was sent back:
+//! a body cannot pass for a head.
 
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::bpf_sock;
 use aya_ebpf::cty::c_long;
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes, bpf_tcp_sock};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::TOKEN_LINE;
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
-use crate::maps::{PORTS, SCRATCH, Scratch, count, settings, socket_context};
-use crate::packet::Segment;
-use crate::token::{LINE_BYTES, Match, compare, redeem};
-use clew_sensor_abi::socket::{Arrival, Arrived, CARRY, QUEUE, SocketContext};
+use crate::maps::{PORTS, SCRATCH, Scratch, count, is_front, settings, socket_context};
+use crate::packet::{LISTEN, Segment, is_for_listener};
+use crate::token::{Counts, LINE_BYTES, Match, compare, redeem};
+use clew_sensor_abi::socket::{
+    Arrival, Arrived, CARRY, LINE_FIRST, LINE_HEAD, LINE_LATER, LINE_NONE, QUEUE, SIDE_CLIENT,
+    SIDE_SERVER, SIDE_UNKNOWN, SocketContext,
+};
 
 /// Bytes searched per step.
 const STEP: u32 = 128;
@@ -40,8 +46,6 @@ const RESPONSE: &[u8; 5] = b"HTTP/";
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
-/// `TCP_LISTEN` of `include/net/tcp_states.h`.
-const LISTEN: u32 = 10;
 
 /// `cgroup_skb/ingress`.
 #[cgroup_skb]
@@ -62,7 +66,7 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
     // SAFETY: a socket; what is not a full one has no storage.
     let known = unsafe { arrived_of(sk, false) };
     let socket = match known {
-        Some(socket) if socket.tagged != 0 || socket.in_line != 0 => socket,
+        Some(socket) if is_followed(socket) => socket,
         known => match first_look(ctx, sk, segment, known) {
             First::Followed(socket) => socket,
             First::Verdict(verdict) => return verdict,
@@ -77,7 +81,33 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
         return DROP;
     }
     search(ctx, socket, segment, unseen);
+    if socket.hop != 0 {
+        socket.sent = sent(sk);
+    }
     PASS
+}
+
+/// What comes next is to be searched, whatever it looks like.
+#[inline(always)]
+fn is_followed(socket: &Arrived) -> bool {
+    socket.in_line != LINE_NONE || (socket.tagged != 0 && socket.hop == 0)
+}
+
+/// How far the socket has sent.
+#[inline(always)]
+fn sent(sk: *mut bpf_sock) -> u32 {
+    // SAFETY: the context's own socket; the helper checks its type.
+    unsafe {
+        let tcp = bpf_tcp_sock(sk);
+        if tcp.is_null() { 0 } else { (*tcp).snd_nxt }
+    }
+}
+
+/// A connection that requests go on through may be sent the next one: what comes is new, and the last was
+/// answered.
+#[inline(always)]
+fn is_due(sk: *mut bpf_sock, socket: &Arrived, segment: Segment) -> bool {
+    segment.seq.wrapping_sub(socket.next_seq) as i32 >= 0 && sent(sk) != socket.sent
 }
 
 /// # Safety
@@ -117,6 +147,14 @@ fn first_look(
     {
         return First::Followed(arrived(socket));
     }
+    let is_passed_over = match &known {
+        // SAFETY: the context's own socket.
+        None => unsafe { is_front(sk.cast()) },
+        Some(socket) => socket.hop != 0 && !is_due(sk, socket, segment),
+    };
+    if is_passed_over {
+        return First::Verdict(PASS);
+    }
     let port = unsafe { (*sk).src_port };
     if !starts_like_a_request(ctx, segment) {
         // SAFETY: the context's own socket; presence alone is read.
@@ -130,11 +168,20 @@ fn first_look(
         return First::Verdict(PASS);
     }
     let begin = |socket: &mut Arrived| {
-        socket.in_line = 1;
         socket.carried = 0;
         socket.next_seq = segment.seq;
         // SAFETY: presence alone is read.
-        socket.is_entry = unsafe { PORTS.get(port) }.is_some().into();
+        let is_entry = unsafe { PORTS.get(port) }.is_some();
+        if socket.side == SIDE_UNKNOWN && !is_entry {
+            let is_server = listens || is_for_listener(ctx);
+            socket.side = if is_server { SIDE_SERVER } else { SIDE_CLIENT };
+        }
+        socket.in_line = if socket.side == SIDE_SERVER {
+            LINE_HEAD
+        } else {
+            LINE_FIRST
+        };
+        socket.is_entry = is_entry.into();
     };
     if listens {
         return match early::arriving(ctx, sk.cast(), segment.seq, begin) {
@@ -327,16 +374,21 @@ impl Search {
     #[inline(always)]
     fn accept(&mut self, line: *const u8, end: u32) {
         let Some(settings) = settings() else { return };
-        // SAFETY: a whole token line lies at `line`.
-        let redeemed = unsafe { redeem(line.add(TOKEN_LINE.len()), settings) };
         let end_seq = self.segment.seq.wrapping_add(end);
         let socket = self.socket();
-        socket.in_line = 0;
+        let counts = Counts {
+            fresh: socket.in_line != LINE_LATER,
+            again: socket.in_line >= LINE_HEAD,
+        };
+        socket.in_line = LINE_NONE;
+        // SAFETY: a whole token line lies at `line`.
+        let redeemed = unsafe { redeem(line.add(TOKEN_LINE.len()), settings, counts) };
         let Some(redeemed) = redeemed else {
             socket.estrange();
             return;
         };
         socket.tagged = 1;
+        socket.hop = redeemed.again.into();
         socket.service = redeemed.service.into();
         let arrival = Arrival::new(socket.head, redeemed.sequence, end_seq);
         let place = &raw mut socket.queue[socket.head as usize % QUEUE];
@@ -360,8 +412,8 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
     // SAFETY: bpf_loop passes what `search` gave it.
     let search = unsafe { &mut *search };
     let at = search.at();
-    let any = search.socket().tagged == 0;
-    if at >= search.segment.len || (any && search.socket().in_line == 0) {
+    let in_line = search.socket().in_line;
+    if at >= search.segment.len || !is_followed(search.socket()) {
         return STOP;
     }
     let (start, seen) = search.look_at(at);
@@ -370,7 +422,7 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
     }
     // SAFETY: start < STARTS, so what a step reads from there lies inside the window.
     let window = unsafe { search.window().add((start & (STARTS - 1)) as usize) };
-    let Some(found) = line_feed(window, seen, any) else {
+    let Some(found) = line_feed(window, seen, in_line != LINE_NONE) else {
         search.move_to(at + STEP);
         return CONTINUE;
     };
@@ -391,9 +443,17 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
         }
         Match::No => {
             search.move_to(at + found + 1);
-            // On an untagged connection: the first header line is not ours, so neither is it.
-            search.socket().in_line = 0;
-            search.socket().estrange();
+            // SAFETY: a token line is longer.
+            let next = unsafe { core::ptr::read_volatile(line.add(1)) };
+            let socket = search.socket();
+            if in_line == LINE_FIRST {
+                // The first header line is not ours, so neither is the connection.
+                socket.in_line = LINE_NONE;
+                socket.estrange();
+            } else if in_line != LINE_NONE {
+                let is_end = next == b'\r' || next == b'\n';
+                socket.in_line = if is_end { LINE_NONE } else { LINE_LATER };
+            }
         }
     }
     CONTINUE

@@ -121,42 +121,39 @@ pub struct Redeemed {
     pub sequence: u64,
     /// The service that it is for.
     pub service: u8,
+    /// It had been redeemed before.
+    pub again: bool,
 }
 
-/// Decodes, verifies and redeems the token whose digits start at `digits`.
+/// Which tokens count.
+#[derive(Clone, Copy)]
+pub struct Counts {
+    /// Those that nobody has redeemed: a request comes in here.
+    pub fresh: bool,
+    /// Those that have been, lately: a request goes on to another process here.
+    pub again: bool,
+}
+
+/// Decodes and verifies the token whose digits start at `digits`, and redeems it if it is fresh.
 ///
 /// # Safety
 ///
 /// [`TOKEN_DIGITS`] bytes at `digits` are readable.
 #[inline(always)]
-pub unsafe fn redeem(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
+pub unsafe fn redeem(digits: *const u8, settings: &Settings, counts: Counts) -> Option<Redeemed> {
     // SAFETY: the caller's word.
-    let token = unsafe { verify(digits, settings)? };
-    if !accept_once(token.sequence) {
-        count(Counter::Replayed);
-        return None;
+    let mut token = unsafe { verify(digits, settings)? };
+    if counts.fresh && accept_once(token.sequence) {
+        count(Counter::Accepted);
+        return Some(token);
     }
-    count(Counter::Accepted);
-    Some(token)
-}
-
-/// Decodes and verifies a token that has been redeemed before: its request goes on to another process.
-///
-/// # Safety
-///
-/// [`TOKEN_DIGITS`] bytes at `digits` are readable.
-#[inline(always)]
-pub unsafe fn recognise(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
-    // SAFETY: the caller's word.
-    let token = unsafe { verify(digits, settings)? };
-    let newest = newest_at(token.sequence)?;
-    // SAFETY: an element of an array map, read at once.
-    if unsafe { core::ptr::read_volatile(newest) } != token.sequence {
-        count(Counter::Replayed);
-        return None;
+    if counts.again && is_newest(token.sequence) {
+        count(Counter::Hops);
+        token.again = true;
+        return Some(token);
     }
-    count(Counter::Hops);
-    Some(token)
+    count(Counter::Replayed);
+    None
 }
 
 /// Decodes a token and checks its MAC.
@@ -182,6 +179,7 @@ unsafe fn verify(digits: *const u8, settings: &Settings) -> Option<Redeemed> {
     Some(Redeemed {
         sequence: name & 0xffff_ffff_ffff,
         service: (name >> 48) as u8,
+        again: false,
     })
 }
 
@@ -217,6 +215,13 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 #[inline(always)]
 fn newest_at(sequence: u64) -> Option<*mut u64> {
     ACCEPTED.get_ptr_mut(sequence as u32 & (ENTRIES as u32 - 1))
+}
+
+/// Whether that is `sequence` itself.
+#[inline(always)]
+fn is_newest(sequence: u64) -> bool {
+    // SAFETY: an element of an array map, read at once.
+    newest_at(sequence).is_some_and(|newest| unsafe { newest.read_volatile() } == sequence)
 }
 
 /// Takes `sequence`'s entry in the ledger unless it, or a later request, has had it.

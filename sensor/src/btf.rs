@@ -267,6 +267,7 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         sock_common_skc_v6_rcv_saddr: at("sock_common", "skc_v6_rcv_saddr")?,
         sock_sk_lock_owned: btf.offset_within("sock", "sk_lock", "owned")?,
         sock_sk_type: at("sock", "sk_type")?,
+        unix_sock_addr: at("unix_sock", "addr")?,
         ..Offsets::default()
     };
     registers::complete(offsets, btf)

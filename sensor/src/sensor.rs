@@ -2,12 +2,12 @@
 
 use std::borrow::BorrowMut;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
@@ -220,6 +220,20 @@ impl Sensor {
             pins,
             ebpf,
         })
+    }
+
+    /// The proxy listens on `socket`: what comes in there bears no name, and is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel's table of sockets.
+    pub fn pass_over(&mut self, socket: &impl AsRawFd) -> Result<(), MapError> {
+        let mut fronts: SkStorage<_, u32> = self
+            .ebpf
+            .map_mut("FRONTS")
+            .ok_or(MapError::KeyNotFound)?
+            .try_into()?;
+        fronts.insert(socket, 1, 0)
     }
 
     /// Waits up to `timeout` for an event that wants a verdict, then appends what there is in the
@@ -459,15 +473,12 @@ fn attach_all(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> Result<PinDirectory, Lo
 
 fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
     let mut ports: HashMap<_, u32, u32> = lend(ebpf, "PORTS")?;
-    for service in &config.services {
-        for &port in &service.ports {
-            ports
-                .insert(u32::from(port), 1, 0)
-                .map_err(|source| LoadError::Map {
-                    name: "PORTS",
-                    source,
-                })?;
-        }
+    for &port in config.services.iter().flat_map(|service| &service.ports) {
+        let told = ports.insert(u32::from(port), 1, 0);
+        told.map_err(|source| LoadError::Map {
+            name: "PORTS",
+            source,
+        })?;
     }
     let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
     for &index in &config.policy.profiled {

@@ -65,6 +65,7 @@ pub(crate) const STACKS: &[Stack] = &[
     blocking("nginx-php-fpm"),
     blocking("gunicorn-sync"),
     blocking("gunicorn-gthread"),
+    blocking("nginx-gunicorn"),
     event_loop("uvicorn"),
     Stack {
         name: "uvicorn-pool",

@@ -89,6 +89,7 @@ pub struct Offsets {
     pub sock_common_skc_v6_rcv_saddr: u32,
     pub sock_sk_lock_owned: u32,
     pub sock_sk_type: u32,
+    pub unix_sock_addr: u32,
     /// Number of the system call in `struct pt_regs`.
     pub registers_number: u32,
     /// Its second argument there.
@@ -137,4 +138,4 @@ pub enum Counter {
 pub const COUNTERS: u32 = 11;
 
 const _: () = assert!(size_of::<Settings>() == 48);
-const _: () = assert!(size_of::<Offsets>() == 55 * 4);
+const _: () = assert!(size_of::<Offsets>() == 56 * 4);

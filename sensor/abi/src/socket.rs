@@ -38,14 +38,20 @@ pub struct Arrived {
     pub carried: u32,
     /// 1 once a token was accepted: every byte is searched from then on.
     pub tagged: u8,
-    /// 1 while an untagged connection's request line is being searched.
+    /// One of the `LINE_*`: where in a head the search is, on a connection that is not searched whole.
     pub in_line: u8,
     /// 1 once a service's port was sent what did not come through Clew.
     pub stranger: u8,
     /// 1 where a service is entered by the socket's port.
     pub is_entry: u8,
+    /// 1 where the last token had been accepted before, at another socket.
+    pub hop: u8,
+    /// One of the `SIDE_*`.
+    pub side: u8,
     /// Zero.
-    pub pad: [u8; 20],
+    pub pad: [u8; 14],
+    /// `tcp_sock.snd_nxt` when that token came: what differs was sent after it.
+    pub sent: u32,
     /// The last requests to arrive: the n-th at index n % [`QUEUE`].
     pub queue: [Arrival; QUEUE],
     /// The start of a token line that the last segment ended with.
@@ -64,6 +70,22 @@ impl Arrived {
         }
     }
 }
+
+/// Nobody has looked whether somebody listens on the socket's port.
+pub const SIDE_UNKNOWN: u8 = 0;
+/// Somebody does: requests come in here.
+pub const SIDE_SERVER: u8 = 1;
+/// Nobody does: what comes in here are responses, whatever they look like.
+pub const SIDE_CLIENT: u8 = 2;
+
+/// No head is being searched.
+pub const LINE_NONE: u8 = 0;
+/// The request line is; only behind it can a token be.
+pub const LINE_FIRST: u8 = 1;
+/// The request line is; a token may be in any line behind it.
+pub const LINE_HEAD: u8 = 2;
+/// A line behind it is.
+pub const LINE_LATER: u8 = 3;
 
 /// What was read from a socket.
 #[repr(C)]

@@ -2,12 +2,13 @@
 
 argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defer", for
 TCP_DEFER_ACCEPT, "splice", to read by splice, or "peek", to look a while before it
-reads, or "hop", to have an application server behind it. Prints its port, then serves until killed.
+reads, or "hop" or "hop-tcp", to have an application server behind it. Prints its port, then serves until killed.
   GET /via/PROTOCOL/READING/VERB/ARGUMENT
-                        has the application server do the rest, and answers with its pid and answer: PROTOCOL
-                        is http, unheard (http, and nobody waits for the answer), fastcgi, nameless (fastcgi without the token's header) or nested (fastcgi
+                        has the application server do the rest, through a unix socket or TCP, and answers with its pid and answer: PROTOCOL
+                        is http, kept (http on one connection for all, with a body that looks like the first request), unheard
+                        (http, and nobody waits for the answer), fastcgi, nameless (fastcgi without the token's header) or nested (fastcgi
                         whose body looks like a request with the first token); READING is whole, pieces
-                        (as PHP-FPM reads) or vectors (recvmsg)
+                        (as PHP-FPM reads), vectors (recvmsg) or body (whole, and 4096 bytes of a body)
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /thread/COMMAND   as run, from a thread that was not there before
@@ -18,6 +19,7 @@ reads, or "hop", to have an application server behind it. Prints its port, then 
                         answers "opened" or the error
   GET /raw/KIND         a child opens a socket: KIND is raw or ping; answers with its status, 0 if it could
   GET /two              reads a request from another connection before it answers "ok"; that one waits
+  GET /echo             answers with the head it has been sent, in a segment of its own
   GET /tokens           answers with the digits of all tokens it has been sent
   GET anything          answers "ok"
 """
@@ -29,6 +31,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from urllib.parse import unquote
 
 def run(command):
@@ -93,9 +96,12 @@ def raw(kind):
 def application_server():
     """A process that is sent requests through a unix socket, one connection each; a function to send one."""
     global listener
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind("")  # an abstract name of the kernel's choice
-    listener.listen(64)
+    if "hop-tcp" in sys.argv[3:]:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("")  # an abstract name of the kernel's choice
+        listener.listen(64)
     if os.fork() == 0:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         while True:
@@ -121,13 +127,30 @@ def parameters(fields):
         pairs += pair(name.encode(), value.encode())
     return record(1, b"\0\1\0\0\0\0\0\0") + record(4, pairs)
 
+def connect():
+    s = socket.socket(socket.AF_INET if "hop-tcp" in sys.argv[3:] else socket.AF_UNIX)
+    s.connect(application)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) if s.family == socket.AF_INET else None
+    return s
+
+kept = None
+
 def forward(protocol, head, target):
     line, *fields = head.decode("latin-1").split("\r\n")
-    with socket.socket(socket.AF_UNIX) as s:
-        s.connect(application)
-        if protocol in ("http", "unheard"):
+    global kept
+    if protocol == "kept":
+        kept = kept or connect()
+        s = kept
+    else:
+        s = connect()
+    with nullcontext() if s is kept else s:
+        if protocol in ("http", "unheard", "kept"):
             rest = "\r\n".join(["Host: app", "X-Long: " + "l" * 900] + fields)
             s.sendall(f"GET {target} HTTP/1.1\r\n{rest}\r\n\r\n".encode("latin-1"))
+            if protocol == "kept":
+                # The body, in a segment of its own, is a request that was sent before.
+                time.sleep(0.05)
+                s.sendall(first_head.ljust(4096))
         else:
             named = [field.split(": ") for field in fields if protocol != "nameless"]
             named = [("HTTP_" + name.upper().replace("-", "_"), value) for name, value in named]
@@ -156,6 +179,8 @@ def serve_application(connection):
     pieces = b"/pieces/" in start
     if not pieces:
         data = connection.recvmsg(65536)[0] if b"/vectors/" in start else connection.recv(65536)
+        if b"/body/" in start:
+            exactly(connection, 4096)
     if start[0] != 1:
         target = data.split(b" ")[1].decode()
     else:
@@ -189,6 +214,9 @@ def via(argument):
     protocol, _, rest = argument.partition("/")
     return forward(protocol, last_head, "/" + rest)
 
+def echo(_):
+    return last_head.decode("latin-1")
+
 def two(_):
     other, _ = listener.accept()
     note_token(other.recv(65536))
@@ -210,7 +238,7 @@ def tokens(_):
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
     verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
-             "two": two, "tokens": tokens, "via": via}
+             "two": two, "tokens": tokens, "via": via, "echo": echo}
     return verbs.get(verb, lambda _: "ok")(argument)
 
 def read(connection, size):
@@ -236,12 +264,16 @@ def serve(connection, size):
             data += more
         head, _, data = data.partition(b"\r\n\r\n")
         note_token(head)
-        global last_head
-        last_head = head
+        global first_head, last_head
+        first_head, last_head = first_head or head + b"\r\n\r\n", head
         body = answer(head.split(b" ")[1].decode()).encode()
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        if head.startswith(b"GET /echo "):
+            time.sleep(0.05)
+        connection.sendall(body)
 
-if "hop" in sys.argv[3:]:
+first_head = b""
+if "hop" in sys.argv[3:] or "hop-tcp" in sys.argv[3:]:
     application = application_server()
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 listener = socket.create_server((sys.argv[1], 0), family=family, backlog=64)

@@ -12,9 +12,15 @@ pub(crate) const TESTS: &[Test] = &[
     ("hop::http_read_by_recvmsg", http_read_by_recvmsg),
     ("hop::fastcgi", fastcgi),
     ("hop::fastcgi_read_in_pieces", fastcgi_read_in_pieces),
+    ("hop::tcp", tcp),
+    ("hop::a_connection_that_is_kept", a_connection_that_is_kept),
     (
         "hop::a_body_that_looks_like_a_request",
         a_body_that_looks_like_a_request,
+    ),
+    (
+        "hop::a_response_that_looks_like_a_request",
+        a_response_that_looks_like_a_request,
     ),
     (
         "hop::who_is_sent_no_token_is_a_stranger",
@@ -43,7 +49,11 @@ fn readings(stage: &mut Stage, sequence: Sequence) -> Result<Vec<Bound>> {
 
 /// Who has read it is known, and a shell there is stopped and known to be its.
 fn followed(protocol: &str, reading: &str) -> Result<()> {
-    let mut stage = Stage::special("hop")?;
+    followed_through("hop", protocol, reading)
+}
+
+fn followed_through(way: &str, protocol: &str, reading: &str) -> Result<()> {
+    let mut stage = Stage::special(way)?;
     let mut client = stage.connect()?;
     for _ in 0..3 {
         let target = format!("/via/{protocol}/{reading}/");
@@ -82,6 +92,19 @@ fn fastcgi_read_in_pieces() -> Result<()> {
     followed("fastcgi", "pieces")
 }
 
+/// The token's header line is not the first that the application server is sent.
+fn tcp() -> Result<()> {
+    followed_through("hop-tcp", "http", "whole")
+}
+
+/// The body comes in a segment of its own, and looks like a request that was sent before.
+fn a_connection_that_is_kept() -> Result<()> {
+    for way in ["hop", "hop-tcp"] {
+        followed_through(way, "kept", "body")?;
+    }
+    Ok(())
+}
+
 /// A client who has seen a token (some pages show what headers they were sent) names another request with
 /// it to no avail.
 fn a_body_that_looks_like_a_request() -> Result<()> {
@@ -96,6 +119,17 @@ fn a_body_that_looks_like_a_request() -> Result<()> {
         stage.wait_exec(sequence)?;
         ensure!(readings(&mut stage, first)?.len() == 2);
     }
+    Ok(())
+}
+
+/// A client of the backend, here this process, does not become one for being shown a token.
+fn a_response_that_looks_like_a_request() -> Result<()> {
+    let mut stage = Stage::special("hop")?;
+    let mut client = stage.connect()?;
+    let (sequence, head) = stage.head("/echo");
+    client.send(&head)?;
+    ensure!(client.answer()?.contains("x-clew-token"));
+    ensure!(readings(&mut stage, sequence)?.len() == 1);
     Ok(())
 }
 
