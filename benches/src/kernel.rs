@@ -98,6 +98,7 @@ impl<'a> Bench<'a> {
             services: vec![Service {
                 name: "bench".into(),
                 ports: vec![self.backend.port],
+                is_opaque: false,
             }],
             policy: Policy::default(),
             cgroup: Some(self.cgroup.path().into()),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clew_correlator::profile::Profile;
-use clew_proxy::{HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig, TrustedHops};
+use clew_proxy::{
+    HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig, TrustedHops, UpstreamTls,
+};
 use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
 use ipnet::IpNet;
 
@@ -155,6 +157,14 @@ fn services(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ServiceConfig>
             service.name
         );
         ensure!(
+            service
+                .tls
+                .as_ref()
+                .is_none_or(|tls| !tls.server_name.is_empty()),
+            "service {:?}: tls.server_name is empty: nobody's certificate could be verified",
+            service.name
+        );
+        ensure!(
             names.insert(&service.name),
             "two services are named {:?}",
             service.name
@@ -171,6 +181,11 @@ fn service(raw: &raw::Service) -> ServiceConfig {
         .iter()
         .map(|host| host.to_ascii_lowercase())
         .collect();
+    service.tls = raw.tls.as_ref().map(|tls| UpstreamTls {
+        server_name: tls.server_name.clone(),
+        authorities: tls.authorities.clone(),
+    });
+    service.http2 = raw.http == raw::HttpVersion::Http2;
     service.health_check = raw.health_check_seconds.map(|span| HealthCheck {
         interval: seconds(span.max(1)),
     });
@@ -380,6 +395,9 @@ mod tests {
             "[limits]\nhead_bytes = \"many\"\n",
             "[[service]]\nname = \"a\"\nupstreams = [\"nowhere\"]\n",
             "[[service]]\nname = \"a\"\nupstreams = []\n",
+            "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\nhttp = \"3\"\n",
+            "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\ntls = {}\n",
+            "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\ntls = { server_name = \"\" }\n",
             "[sensor]\nmode = \"pray\"\n",
             "[trust]\nhops = [\"300.1.1.1\"]\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n",
             "",

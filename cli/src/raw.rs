@@ -46,6 +46,9 @@ pub(crate) struct Service {
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
     pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) tls: Option<UpstreamTls>,
+    #[serde(default)]
+    pub(crate) http: HttpVersion,
     pub(crate) health_check_seconds: Option<u64>,
     pub(crate) health_check_path: Option<String>,
     #[serde(default = "three")]
@@ -55,6 +58,22 @@ pub(crate) struct Service {
     #[serde(default = "sixty")]
     pub(crate) write_timeout_seconds: u64,
     pub(crate) idle_timeout_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamTls {
+    pub(crate) server_name: String,
+    pub(crate) authorities: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum HttpVersion {
+    #[default]
+    #[serde(rename = "1.1")]
+    Http1,
+    #[serde(rename = "2")]
+    Http2,
 }
 
 #[derive(Debug, Default, Deserialize)]

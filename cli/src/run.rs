@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clew_correlator::profile::Profile;
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{ProxyId, TokenKey};
-use clew_proxy::{Edge, Handle, RulesConfig, StopCount, Tagging};
+use clew_proxy::{Announcer, Edge, Handle, RulesConfig, StopCount, Tagging};
 use clew_sensor::{LoadError, Mode, Sensor, Service};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -120,6 +120,7 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
             .iter()
             .map(|upstream| upstream.port())
             .collect(),
+        is_opaque: service.is_opaque(),
     });
     let sensor = Sensor::load(&clew_sensor::Config {
         key: key.clone(),
@@ -143,11 +144,14 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
     })?;
     clear_up();
     let (send, records) = sync_channel(QUEUE);
-    let stops = sensor.stops();
+    let (stops, announcer) = (sensor.stops(), sensor.announcer());
     let tagging = Tagging {
         key,
         proxy: PROXY,
         records: send,
+        announcer: Announcer::new(move |it| {
+            announcer.announce(it.local, it.peer, it.service, it.sequence)
+        }),
         stops: StopCount::new(move || stops.total()),
         hold_span: settings.hold_span,
     };

@@ -169,10 +169,7 @@ impl ProxyHttp for Callbacks {
         self.hurry_body(session, ctx);
         let mut token = None;
         if let Some(tagging) = &self.tagging {
-            let named = self.name_attempt(tagging, session, ctx);
-            token = Some(named.ok_or_else(|| {
-                Error::explain(ErrorType::InternalError, "attempt without a name")
-            })?);
+            token = self.name_attempt(tagging, session, ctx)?;
         }
         self.introduce(session, upstream_request, token.as_ref(), ctx.id_value()?)?;
         if let Some(rules) = &mut ctx.rules {

@@ -8,7 +8,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use clew_protocol::request::ProxyRecord;
-use clew_protocol::{ProxyId, TokenKey};
+use clew_protocol::{ProxyId, Sequence, ServiceId, TokenKey};
 use clew_rules::engine::RuleSet;
 use ipnet::IpNet;
 
@@ -83,8 +83,13 @@ pub struct ServiceConfig {
     pub name: String,
     /// Host names (without port, lower case) it serves; empty: whatever no other does.
     pub hosts: Vec<String>,
-    /// Backends; plain HTTP/1.1.
+    /// Backends.
     pub upstreams: Vec<SocketAddr>,
+    /// TLS to them; none: plain.
+    pub tls: Option<UpstreamTls>,
+    /// HTTP/2 to them, by prior knowledge (RFC 9113, 3.3) where it is plain; else HTTP/1.1. A connection serves
+    /// one request at a time, for what the kernel sees of it is one request's.
+    pub http2: bool,
     /// How backends are checked; none: each is taken to be up.
     pub health_check: Option<HealthCheck>,
     /// Path that the check asks for with `GET`, where 200 is healthy; none: a TCP connection is
@@ -102,12 +107,19 @@ pub struct ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// The kernel cannot read what goes to the backends.
+    pub fn is_opaque(&self) -> bool {
+        self.tls.is_some() || self.http2
+    }
+
     /// A service with the default timeouts (connect 3 s, read and write 60 s).
     pub fn new(name: impl Into<String>, upstreams: Vec<SocketAddr>) -> Self {
         Self {
             name: name.into(),
             hosts: Vec::new(),
             upstreams,
+            tls: None,
+            http2: false,
             health_check: None,
             health_path: None,
             connect_timeout: Duration::from_secs(3),
@@ -116,6 +128,15 @@ impl ServiceConfig {
             idle_timeout: None,
         }
     }
+}
+
+/// TLS to the backends of a service: 1.2 and 1.3, certificates verified always.
+#[derive(Debug, Clone)]
+pub struct UpstreamTls {
+    /// The name that their certificates are for, and that they are asked for (SNI).
+    pub server_name: String,
+    /// PEM file of the authorities that are believed; none: those of this machine.
+    pub authorities: Option<PathBuf>,
 }
 
 /// An active check of each backend, by TCP connection or by [`ServiceConfig::health_path`].
@@ -194,6 +215,40 @@ impl std::fmt::Debug for StopCount {
     }
 }
 
+/// What becomes of a connection on which the kernel cannot read names.
+#[derive(Clone)]
+pub struct Announcer(Arc<dyn Fn(&Announcement) -> bool + Send + Sync>);
+
+/// Which request is next on a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Announcement {
+    /// The proxy's end.
+    pub local: SocketAddr,
+    /// The backend's.
+    pub peer: SocketAddr,
+    /// The service that the request is for.
+    pub service: ServiceId,
+    /// The request.
+    pub sequence: Sequence,
+}
+
+impl Announcer {
+    /// `tell` is called before a byte of the request is sent; whether the kernel knows of it.
+    pub fn new(tell: impl Fn(&Announcement) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, announcement: &Announcement) -> bool {
+        (self.0)(announcement)
+    }
+}
+
+impl std::fmt::Debug for Announcer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Announcer")
+    }
+}
+
 /// How requests are named for the kernel, and how their responses wait for its verdicts.
 #[derive(Debug, Clone)]
 pub struct Tagging {
@@ -203,6 +258,8 @@ pub struct Tagging {
     pub proxy: ProxyId,
     /// Where request records go. Never waited for: what does not fit is counted.
     pub records: SyncSender<ProxyRecord>,
+    /// How requests are named on connections whose bytes the kernel cannot read (TLS, HTTP/2).
+    pub announcer: Announcer,
     /// What the kernel has stopped; a response that comes after a stop waits for [`crate::Handle::decided`].
     pub stops: StopCount,
     /// How long it waits at most.

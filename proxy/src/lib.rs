@@ -32,8 +32,9 @@ mod upstream;
 
 pub use bans::Ban;
 pub use config::{
-    Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig, RulesConfig, ServiceConfig,
-    StopCount, Tagging, TlsConfig, TrustedHops, UnknownCoding,
+    Announcement, Announcer, Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig,
+    RulesConfig, ServiceConfig, StopCount, Tagging, TlsConfig, TrustedHops, UnknownCoding,
+    UpstreamTls,
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};

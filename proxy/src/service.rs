@@ -1,6 +1,7 @@
 //! Groups of equal backends: which one takes the next request.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::RoundRobin;
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::WrappedX509;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::config::ServiceConfig;
 
@@ -31,6 +35,8 @@ pub(crate) struct Service {
     pub(crate) id: ServiceId,
     pub(crate) config: ServiceConfig,
     balancer: LoadBalancer<RoundRobin>,
+    /// Who is believed about a backend's name; none: whom this machine believes.
+    authorities: Option<Arc<[WrappedX509]>>,
 }
 
 impl Service {
@@ -39,8 +45,10 @@ impl Service {
         if config.health_check.is_some() {
             balancer.set_health_check(health_check(&config)?);
         }
+        let file = config.tls.as_ref().and_then(|tls| tls.authorities.as_ref());
         Ok(Self {
             id,
+            authorities: file.map(|path| authorities(path)).transpose()?,
             config,
             balancer,
         })
@@ -69,7 +77,18 @@ impl Service {
 
     /// How `address` is talked to.
     pub(crate) fn peer(&self, address: SocketAddr) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, false, String::new());
+        let tls = self.config.tls.as_ref();
+        let name = tls.map_or_else(String::new, |tls| tls.server_name.clone());
+        let mut peer = HttpPeer::new(address, tls.is_some(), name);
+        if self.config.is_opaque() {
+            // Connections of another service are not this one's, whatever they have in common.
+            peer.group_key = u64::from(self.id.0);
+            peer.options.ca.clone_from(&self.authorities);
+            if self.config.http2 {
+                peer.options.set_http_version(2, 2);
+                peer.options.max_h2_streams = 1;
+            }
+        }
         let some = |span: Duration| Some(span);
         peer.options.connection_timeout = some(self.config.connect_timeout);
         peer.options.total_connection_timeout = some(self.config.connect_timeout);
@@ -83,6 +102,29 @@ impl Service {
     }
 }
 
+/// The certificates in a PEM file.
+fn authorities(path: &Path) -> std::io::Result<Arc<[WrappedX509]>> {
+    let fail =
+        |reason: String| std::io::Error::other(format!("authorities {}: {reason}", path.display()));
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
+        .map_err(|error| fail(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(fail("no certificate in it".to_owned()));
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in &certificates {
+        // pingora's parser panics at what is no certificate.
+        roots
+            .add(certificate.clone())
+            .map_err(|error| fail(error.to_string()))?;
+    }
+    let wrapped = certificates
+        .iter()
+        .map(|certificate| WrappedX509::new(certificate.to_vec(), pingora::utils::tls::parse_x509));
+    Ok(wrapped.collect())
+}
+
 fn health_check(
     config: &ServiceConfig,
 ) -> std::io::Result<Box<dyn HealthCheck + Send + Sync + 'static>> {
@@ -90,7 +132,14 @@ fn health_check(
         return Ok(TcpHealthCheck::new());
     };
     let host = config.hosts.first().map_or("localhost", String::as_str);
-    let mut check = HttpHealthCheck::new(host, false);
+    let name = config.tls.as_ref().map(|tls| tls.server_name.as_str());
+    let mut check = HttpHealthCheck::new(name.unwrap_or(host), name.is_some());
+    if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authorities.as_ref()) {
+        check.peer_template.options.ca = Some(authorities(path)?);
+    }
+    if config.http2 {
+        check.peer_template.options.set_http_version(2, 2);
+    }
     let target = path.parse().map_err(std::io::Error::other)?;
     check.req.set_uri(target);
     Ok(Box::new(check))

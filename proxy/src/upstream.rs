@@ -8,13 +8,13 @@ use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Token};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use pingora::ErrorType::InvalidHTTPHeader;
+use pingora::ErrorType::{InternalError, InvalidHTTPHeader};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
-use pingora::{OrErr, Result};
+use pingora::{Error, OrErr, Result};
 
 use crate::client::{FORWARDED_FOR, own_authority};
-use crate::config::Tagging;
+use crate::config::{Announcement, Tagging};
 use crate::downstream::phase;
 use crate::exchange::{Exchange, Gateway};
 use crate::inputs::{BodyInputs, Inputs};
@@ -26,18 +26,26 @@ static TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
 static INTRODUCTION: [&HeaderName; 4] = [&TOKEN, &REQUEST_ID, &FORWARDED_FOR, &FORWARDED_PROTO];
 
 impl Gateway {
-    /// Names the attempt for the kernel and tells the correlator, before a byte goes upstream.
+    /// Names the attempt for the kernel and tells the correlator, before a byte goes upstream. What the
+    /// kernel is to read in the request's head, where it can.
+    ///
+    /// # Errors
+    ///
+    /// The attempt cannot be named.
     pub(crate) fn name_attempt(
         &self,
         tagging: &Tagging,
         session: &Session,
         ctx: &mut Exchange,
-    ) -> Option<Token> {
-        let (service, upstream) = (ctx.service.as_ref()?, ctx.upstream?);
+    ) -> Result<Option<Token>> {
+        let nameless = || Error::explain(InternalError, "attempt without a name");
+        let service = ctx.service.as_ref().ok_or_else(nameless)?;
+        let upstream = ctx.upstream.ok_or_else(nameless)?;
         let request = session.req_header();
         let peer = session
             .client_addr()
-            .and_then(|address| address.as_inet())?;
+            .and_then(|address| address.as_inet())
+            .ok_or_else(nameless)?;
         let inputs = Inputs::of_head(request);
         ctx.body_inputs = Some(BodyInputs::new(request, inputs.len()));
         let edge = ctx.rules.as_ref().map(|rules| rules.findings());
@@ -56,10 +64,23 @@ impl Gateway {
             inputs: inputs.into_bytes(),
             edge: edge.unwrap_or_default(),
         };
-        let token = Token::mint(&tagging.key, tagging.proxy, service.id, flight.sequence);
+        let (id, sequence) = (service.id, flight.sequence);
+        let is_opaque = service.config.is_opaque();
         self.record(tagging, ProxyRecord::Started(Box::new(started)));
         ctx.flight = Some(flight);
-        Some(token)
+        if !is_opaque {
+            return Ok(Some(Token::mint(&tagging.key, tagging.proxy, id, sequence)));
+        }
+        let announcement = Announcement {
+            local: upstream.local,
+            peer: upstream.peer,
+            service: id,
+            sequence,
+        };
+        if !tagging.announcer.tell(&announcement) {
+            return Err(nameless());
+        }
+        Ok(None)
     }
 
     /// The attempt is over, for better or worse.

@@ -18,7 +18,10 @@ use clew_sensor_abi::policy::{ExecKey, Service};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Settings};
 
-use clew_sensor_abi::socket::{EARLY as EARLY_CAPACITY, Early, Flow, HopContext, SocketContext};
+use clew_sensor_abi::socket::{
+    ANNOUNCED as ANNOUNCED_CAPACITY, Announced, EARLY as EARLY_CAPACITY, Early, Ends, Flow,
+    HopContext, SocketContext,
+};
 
 /// Offsets of kernel members; overwritten by the loader, constant to the verifier.
 #[unsafe(no_mangle)]
@@ -67,6 +70,10 @@ pub static STOPS: Array<u64, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static EARLY: HashMap<Flow, Early, { EARLY_CAPACITY as usize }> = HashMap::new();
 
+/// Which requests come next on connections whose bytes cannot be read; the proxy writes it.
+#[btf_map]
+pub static ANNOUNCED: HashMap<Ends, Announced, { ANNOUNCED_CAPACITY as usize }> = HashMap::new();
+
 /// Not 0 once anything was early.
 #[btf_map]
 pub static EARLY_SEEN: Array<u32, 1> = Array::new();
@@ -75,7 +82,7 @@ pub static EARLY_SEEN: Array<u32, 1> = Array::new();
 #[btf_map]
 pub static SPARE: PerCpuArray<Early, 1> = PerCpuArray::new();
 
-/// Ports that services are entered by (host order).
+/// Ports that services are entered by (host order); one of the `PORT_*` for each.
 #[btf_map]
 pub static PORTS: HashMap<u32, u32, 1024> = HashMap::new();
 

@@ -21,12 +21,13 @@ use clew_sensor_abi::TOKEN_LINE;
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
-use crate::maps::{PORTS, SCRATCH, Scratch, count, is_front, settings, socket_context};
-use crate::packet::{LISTEN, Segment, is_for_listener};
-use crate::token::{Counts, LINE_BYTES, Match, compare, redeem};
+use crate::maps::{ANNOUNCED, PORTS, SCRATCH, Scratch, count, is_front, settings, socket_context};
+use crate::packet::{LISTEN, Segment, addresses, is_for_listener};
+use crate::token::{Counts, LINE_BYTES, Match, Redeemed, compare, redeem, redeem_announced};
 use clew_sensor_abi::socket::{
-    Arrival, Arrived, CARRY, LINE_FIRST, LINE_HEAD, LINE_LATER, LINE_NONE, QUEUE, SIDE_CLIENT,
-    SIDE_SERVER, SIDE_UNKNOWN, SocketContext,
+    Arrival, Arrived, CARRY, Ends, LINE_FIRST, LINE_HEAD, LINE_LATER, LINE_NONE, PORT_OPAQUE,
+    QUEUE, SEQUENCE, SIDE_CLIENT, SIDE_OPAQUE, SIDE_SERVER, SIDE_UNKNOWN, SocketContext,
+    UNANNOUNCED,
 };
 
 /// Bytes searched per step.
@@ -66,6 +67,10 @@ fn inspect(ctx: &SkBuffContext, segment: Segment) -> i32 {
     // SAFETY: a socket; what is not a full one has no storage.
     let known = unsafe { arrived_of(sk, false) };
     let socket = match known {
+        Some(socket) if socket.side == SIDE_OPAQUE => {
+            announced(ctx, socket, segment);
+            return PASS;
+        }
         Some(socket) if is_followed(socket) => socket,
         known => match first_look(ctx, sk, segment, known) {
             First::Followed(socket) => socket,
@@ -156,6 +161,15 @@ fn first_look(
         return First::Verdict(PASS);
     }
     let port = unsafe { (*sk).src_port };
+    // SAFETY (here and below): a word of the map's.
+    if known.is_none() && !listens && unsafe { PORTS.get(port) } == Some(&PORT_OPAQUE) {
+        // SAFETY: the context's own socket.
+        if let Some(socket) = unsafe { arrived_of(sk, true) } {
+            socket.side = SIDE_OPAQUE;
+            announced(ctx, socket, segment);
+        }
+        return First::Verdict(PASS);
+    }
     if !starts_like_a_request(ctx, segment) {
         // SAFETY: the context's own socket; presence alone is read.
         if !listens
@@ -196,6 +210,53 @@ fn first_look(
     };
     begin(socket);
     First::Followed(socket)
+}
+
+/// A segment whose bytes cannot be read: it is the next request's when one has been announced since the last.
+#[inline(always)]
+fn announced(ctx: &SkBuffContext, socket: &mut Arrived, segment: Segment) {
+    let Some((peer, local, (peer_port, local_port))) = addresses(ctx) else {
+        return;
+    };
+    let ends = Ends {
+        peer,
+        local,
+        peer_port,
+        local_port,
+    };
+    // SAFETY: read member by member; the proxy writes the next when this one has been answered.
+    let Some(announced) = (unsafe { ANNOUNCED.get(ends) }) else {
+        // A client who did not come through the proxy goes on without.
+        socket.carried = socket.carried.wrapping_add(1);
+        if socket.tagged == 0 && socket.carried > UNANNOUNCED {
+            socket.stranger = 1;
+        }
+        return;
+    };
+    if socket.tagged != 0 && socket.newest.request & SEQUENCE == announced.sequence {
+        return;
+    }
+    if let Some(redeemed) = redeem_announced(announced) {
+        arrive(socket, &redeemed, segment.seq.wrapping_add(1));
+    }
+}
+
+/// Queues a request whose last byte looked at ends before `end_seq`.
+#[inline(always)]
+fn arrive(socket: &mut Arrived, redeemed: &Redeemed, end_seq: u32) {
+    socket.tagged = 1;
+    socket.hop = redeemed.again.into();
+    socket.service = redeemed.service.into();
+    let arrival = Arrival::new(socket.head, redeemed.sequence, end_seq);
+    let place = &raw mut socket.queue[socket.head as usize % QUEUE];
+    // SAFETY: words of a map value, written once each: their reader may be on another CPU.
+    unsafe {
+        for to in [place, &raw mut socket.newest] {
+            (&raw mut (*to).request).write_volatile(arrival.request);
+            (&raw mut (*to).end).write_volatile(arrival.end);
+        }
+        (&raw mut socket.head).write_volatile(socket.head.wrapping_add(1));
+    }
 }
 
 #[inline(always)]
@@ -387,19 +448,7 @@ impl Search {
             socket.estrange();
             return;
         };
-        socket.tagged = 1;
-        socket.hop = redeemed.again.into();
-        socket.service = redeemed.service.into();
-        let arrival = Arrival::new(socket.head, redeemed.sequence, end_seq);
-        let place = &raw mut socket.queue[socket.head as usize % QUEUE];
-        // SAFETY: words of a map value, written once each: their reader may be on another CPU.
-        unsafe {
-            for to in [place, &raw mut socket.newest] {
-                (&raw mut (*to).request).write_volatile(arrival.request);
-                (&raw mut (*to).end).write_volatile(arrival.end);
-            }
-            (&raw mut socket.head).write_volatile(socket.head.wrapping_add(1));
-        }
+        arrive(socket, &redeemed, end_seq);
     }
 }
 

@@ -5,6 +5,7 @@ use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 use clew_sensor_abi::ledger::ENTRIES;
 use clew_sensor_abi::settings::{Counter, Settings};
 use clew_sensor_abi::siphash::siphash24;
+use clew_sensor_abi::socket::Announced;
 use clew_sensor_abi::{TOKEN_DIGITS, TOKEN_LINE};
 
 use crate::maps::{ACCEPTED, count};
@@ -154,6 +155,21 @@ pub unsafe fn redeem(digits: *const u8, settings: &Settings, counts: Counts) -> 
     }
     count(Counter::Replayed);
     None
+}
+
+/// Redeems a request that the proxy has announced.
+#[inline(always)]
+pub fn redeem_announced(announced: &Announced) -> Option<Redeemed> {
+    if !accept_once(announced.sequence) {
+        count(Counter::Replayed);
+        return None;
+    }
+    count(Counter::Accepted);
+    Some(Redeemed {
+        sequence: announced.sequence,
+        service: announced.service as u8,
+        again: false,
+    })
 }
 
 /// Decodes a token and checks its MAC.

@@ -7,6 +7,7 @@
 //!
 //! Minimum kernel: 6.3; what older ones lack has not been tried out.
 
+mod announced;
 mod attach;
 mod btf;
 mod cgroup;
@@ -25,6 +26,7 @@ mod sensor;
 pub mod statistics;
 mod stops;
 
+pub use announced::Announcer;
 pub use cgroup::mounted as cgroup2_mount;
 pub use decode::DecodeError;
 pub use pin::{clean, leftovers};

@@ -15,10 +15,11 @@ use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
-use clew_sensor_abi::socket::{Early, Flow};
+use clew_sensor_abi::socket::{Early, Flow, PORT_OPAQUE, PORT_PLAIN};
 use rustix::event::epoll;
 use thiserror::Error;
 
+use crate::announced::Announcer;
 use crate::attach::STEPS;
 use crate::btf::{self, BtfError};
 use crate::hops::Log;
@@ -61,6 +62,8 @@ pub struct Service {
     pub name: String,
     /// Ports its backends listen on: who comes there without a token is a stranger.
     pub ports: Vec<u16>,
+    /// What comes there cannot be read (TLS, HTTP/2): requests are announced, see [`Sensor::announcer`].
+    pub is_opaque: bool,
 }
 
 /// Why the programs are not at work.
@@ -153,6 +156,7 @@ pub struct Sensor {
     settings: Array<MapData, Raw<Settings>>,
     current: Settings,
     early: HashMap<MapData, Raw<Flow>, Raw<Early>>,
+    announcer: Announcer,
     counters: PerCpuArray<MapData, u64>,
     reads: Reads,
     account: Account,
@@ -201,6 +205,7 @@ impl Sensor {
         tell_policy(&mut ebpf, &config.policy, (key0, key1))?;
 
         let early = take(&mut ebpf, "EARLY")?;
+        let announcer = Announcer::new(take(&mut ebpf, "ANNOUNCED")?);
         let counters = take(&mut ebpf, "COUNTERS")?;
         let reads = reads_of_ledger(&ebpf)?;
         let account = Account::new(stops_of(&ebpf)?);
@@ -211,6 +216,7 @@ impl Sensor {
             settings,
             current,
             early,
+            announcer,
             counters,
             reads,
             account,
@@ -275,6 +281,11 @@ impl Sensor {
             }
         }
         Ok(())
+    }
+
+    /// Tells the programs which request is next where they cannot read it; to be used from anywhere.
+    pub fn announcer(&self) -> Announcer {
+        self.announcer.clone()
     }
 
     /// What the programs have stopped, to be looked at from anywhere.
@@ -473,12 +484,19 @@ fn attach_all(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> Result<PinDirectory, Lo
 
 fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
     let mut ports: HashMap<_, u32, u32> = lend(ebpf, "PORTS")?;
-    for &port in config.services.iter().flat_map(|service| &service.ports) {
-        let told = ports.insert(u32::from(port), 1, 0);
-        told.map_err(|source| LoadError::Map {
-            name: "PORTS",
-            source,
-        })?;
+    for service in &config.services {
+        let kind = if service.is_opaque {
+            PORT_OPAQUE
+        } else {
+            PORT_PLAIN
+        };
+        for &port in &service.ports {
+            let told = ports.insert(u32::from(port), kind, 0);
+            told.map_err(|source| LoadError::Map {
+                name: "PORTS",
+                source,
+            })?;
+        }
     }
     let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
     for &index in &config.policy.profiled {

@@ -33,7 +33,11 @@ func main() {
 	http.HandleFunc("/uploads/", plugin)
 	http.HandleFunc("/convert", convert)
 	http.HandleFunc("/later", later)
-	log.Fatal(http.ListenAndServe(net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), nil))
+	address := net.JoinHostPort("127.0.0.1", os.Getenv("PORT"))
+	if certificate := os.Getenv("CERTIFICATE"); certificate != "" {
+		log.Fatal(http.ListenAndServeTLS(address, certificate, os.Getenv("KEY"), nil))
+	}
+	log.Fatal(http.ListenAndServe(address, nil))
 }
 
 func text(w http.ResponseWriter, status int, body []byte) {

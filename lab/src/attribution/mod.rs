@@ -106,14 +106,14 @@ impl<'a> Bench<'a> {
     }
 
     fn start(&self, mode: &str) -> Result<Clew> {
-        let config = "[sensor]\nredact_environment = false\n";
-        Clew::configured(
-            self.clew,
-            self.running.port,
-            mode,
-            self.state.clone(),
-            config,
-        )
+        let port = free_port()?;
+        let file = self.state.with_extension("toml");
+        let config = format!(
+            "[[listener]]\naddress = \"127.0.0.1:{port}\"\n\n{}\n[sensor]\nredact_environment = false\n",
+            self.running.service
+        );
+        std::fs::write(&file, config)?;
+        Clew::start_with(self.clew, &file, port, mode, self.state.clone())
     }
 
     fn run(&self, options: &Options) -> Result<Vec<Cell>> {

@@ -29,6 +29,16 @@ pub(crate) struct Stack {
     pub(crate) query: &'static str,
     /// It wants a database.
     database: bool,
+    /// How Clew talks to it.
+    way: Way,
+}
+
+/// What a service speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+    TlsAndHttp2,
 }
 
 const fn blocking(name: &'static str) -> Stack {
@@ -39,6 +49,7 @@ const fn blocking(name: &'static str) -> Stack {
         blocking: true,
         query: "",
         database: false,
+        way: Way::Plain,
     }
 }
 
@@ -65,6 +76,10 @@ pub(crate) const STACKS: &[Stack] = &[
     blocking("nginx-php-fpm"),
     blocking("gunicorn-sync"),
     blocking("gunicorn-gthread"),
+    Stack {
+        way: Way::Tls,
+        ..blocking("gunicorn-tls")
+    },
     blocking("nginx-gunicorn"),
     event_loop("uvicorn"),
     Stack {
@@ -83,6 +98,10 @@ pub(crate) const STACKS: &[Stack] = &[
         ..event_loop("node")
     },
     handed("go"),
+    Stack {
+        way: Way::TlsAndHttp2,
+        ..handed("go-http2")
+    },
     blocking("tomcat"),
     handed("puma"),
     event_loop("axum"),
@@ -103,6 +122,8 @@ pub(crate) struct Exploits {
 pub(crate) struct Running {
     pub(crate) port: u16,
     pub(crate) exploits: Exploits,
+    /// How Clew is told of it, in its configuration.
+    pub(crate) service: String,
     _service: Process,
     _database: Option<Process>,
 }
@@ -132,9 +153,26 @@ impl Stack {
         Ok(Running {
             port,
             exploits,
+            service: self.way.describe(port, &directory),
             _service: service,
             _database: database,
         })
+    }
+}
+
+impl Way {
+    /// A service in Clew's configuration.
+    fn describe(self, port: u16, directory: &Path) -> String {
+        let plain =
+            format!("[[service]]\nname = \"default\"\nupstreams = [\"127.0.0.1:{port}\"]\n");
+        let authorities = directory.join("cert.pem");
+        let tls =
+            format!("tls = {{ server_name = \"localhost\", authorities = {authorities:?} }}\n");
+        match self {
+            Self::Plain => plain,
+            Self::Tls => plain + &tls,
+            Self::TlsAndHttp2 => plain + &tls + "http = \"2\"\n",
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod gate;
 mod hostile;
 mod inputs;
 mod inspection;
+mod opaque;
 mod patience;
 mod preface;
 mod relay;

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
 use clew_proxy::{
-    Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, StopCount, Tagging, TrustedHops,
+    Announcer, Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, StopCount, Tagging,
+    TrustedHops,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -180,6 +181,7 @@ impl Stage {
                 key: TokenKey::new([7; 16]),
                 proxy: ProxyId(1),
                 records: records_in,
+                announcer: Announcer::new(|_| true),
                 stops: StopCount::new(|| 0),
                 hold_span: Duration::from_secs(1),
             }),
@@ -283,6 +285,7 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
 }
 
+#[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,

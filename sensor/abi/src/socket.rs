@@ -77,6 +77,13 @@ pub const SIDE_UNKNOWN: u8 = 0;
 pub const SIDE_SERVER: u8 = 1;
 /// Nobody does: what comes in here are responses, whatever they look like.
 pub const SIDE_CLIENT: u8 = 2;
+/// A service is entered here whose requests are announced: their bytes cannot be read.
+pub const SIDE_OPAQUE: u8 = 3;
+
+/// Value of the `PORTS` map: a service is entered there, with tokens in its requests.
+pub const PORT_PLAIN: u32 = 1;
+/// As above, with requests that are announced.
+pub const PORT_OPAQUE: u32 = 2;
 
 /// No head is being searched.
 pub const LINE_NONE: u8 = 0;
@@ -110,6 +117,9 @@ pub struct Arrival {
     pub end: u64,
 }
 
+/// The bits of a request's sequence.
+pub const SEQUENCE: u64 = 0xffff_ffff_ffff;
+
 impl Arrival {
     /// The `nth` request on its socket (wrapping), whose token ends before `end_seq`.
     #[inline(always)]
@@ -132,7 +142,7 @@ impl Arrival {
     /// ```
     #[inline(always)]
     pub fn of(self, nth: u32) -> Option<(u64, u32)> {
-        let sequence = self.request & 0xffff_ffff_ffff;
+        let sequence = self.request & SEQUENCE;
         let whole = (self.request >> 48) as u16 == nth as u16 && (self.end >> 32) as u32 == nth;
         (whole && sequence != 0).then_some((sequence, self.end as u32))
     }
@@ -179,6 +189,38 @@ pub struct Flow {
     pub pad: u32,
 }
 
+/// The two ends of a connection as the backend sees them; key of `ANNOUNCED`. IPv4 addresses are mapped, all is
+/// in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// The proxy's address.
+    pub peer: [u32; 4],
+    /// The backend's address.
+    pub local: [u32; 4],
+    /// The proxy's port.
+    pub peer_port: u16,
+    /// The backend's port.
+    pub local_port: u16,
+}
+
+/// Which request is next on a connection; value of `ANNOUNCED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    /// The request.
+    pub sequence: u64,
+    /// The service that it is for.
+    pub service: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Most connections with a request announced.
+pub const ANNOUNCED: u32 = 65_536;
+/// Segments that a connection may bring before a request is announced: those of a TLS handshake.
+pub const UNANNOUNCED: u32 = 8;
+
 /// What arrived on a connection that had no socket yet; value of `EARLY`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -197,5 +239,6 @@ const _: () = assert!(core::mem::offset_of!(Arrived, queue) == 56);
 const _: () = assert!((core::mem::offset_of!(SocketContext, read) + 8).is_multiple_of(64));
 const _: () = assert!(size_of::<SocketContext>() == 264);
 const _: () = assert!(size_of::<HopContext>() == 16);
+const _: () = assert!(size_of::<Ends>() == 36);
 const _: () = assert!(size_of::<Flow>() == 48);
 const _: () = assert!(size_of::<Early>() == 272);

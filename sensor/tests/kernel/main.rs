@@ -3,6 +3,7 @@
 //!
 //! Without root they cannot run, say so, and are counted as ignored.
 
+mod announced;
 mod hop;
 mod policy;
 mod stage;
@@ -17,7 +18,14 @@ fn main() {
     if !root {
         eprintln!("not root: the tests of the kernel programs are skipped, and counted as ignored");
     }
-    let tests = [thread::TESTS, hop::TESTS, stop::TESTS, policy::TESTS].concat();
+    let tests = [
+        thread::TESTS,
+        hop::TESTS,
+        announced::TESTS,
+        stop::TESTS,
+        policy::TESTS,
+    ]
+    .concat();
     let trials = tests
         .into_iter()
         .map(|(name, test)| {

@@ -99,13 +99,15 @@ impl Stage {
     pub(crate) fn special(word: &str) -> Result<Self> {
         let backend = Backend::start_with("127.0.0.1", 65_536, &[word])?;
         let long = Duration::from_secs(60);
-        Self::on(
-            backend,
-            Mode::Enforce,
-            Mode::Enforce,
-            long,
-            Policy::default(),
-        )
+        let enforce = Mode::Enforce;
+        Self::on(backend, enforce, enforce, long, Policy::default())
+    }
+
+    /// A backend whose requests bear no token, as if nobody could read them: they are announced.
+    pub(crate) fn opaque() -> Result<Self> {
+        let backend = Backend::start("127.0.0.1", 65_536)?;
+        let (long, enforce) = (Duration::from_secs(60), Mode::Enforce);
+        Self::with_service(backend, enforce, enforce, long, Policy::default(), true)
     }
 
     /// A sensor whose mode holds for a tenth of a second without a heartbeat.
@@ -127,6 +129,17 @@ impl Stage {
         heartbeat_limit: Duration,
         policy: Policy,
     ) -> Result<Self> {
+        Self::with_service(backend, mode, fallback_mode, heartbeat_limit, policy, false)
+    }
+
+    fn with_service(
+        backend: Backend,
+        mode: Mode,
+        fallback_mode: Mode,
+        heartbeat_limit: Duration,
+        policy: Policy,
+        is_opaque: bool,
+    ) -> Result<Self> {
         let key = TokenKey::new(rand_bytes());
         let proxy = ProxyId(NEXT_PROXY.fetch_add(1, Ordering::Relaxed));
         let sensor = Sensor::load(&Config {
@@ -138,6 +151,7 @@ impl Stage {
             services: vec![Service {
                 name: "test".into(),
                 ports: vec![backend.address.port()],
+                is_opaque,
             }],
             policy,
             cgroup: None,
