@@ -161,8 +161,12 @@ fn first_look(
         return First::Verdict(PASS);
     }
     let port = unsafe { (*sk).src_port };
-    // SAFETY (here and below): a word of the map's.
-    if known.is_none() && !listens && unsafe { PORTS.get(port) } == Some(&PORT_OPAQUE) {
+    if known.is_none()
+        && !listens
+        && settings().is_some_and(|settings| settings.has_opaque != 0)
+        // SAFETY: a word of the map's.
+        && unsafe { PORTS.get(port) } == Some(&PORT_OPAQUE)
+    {
         // SAFETY: the context's own socket.
         if let Some(socket) = unsafe { arrived_of(sk, true) } {
             socket.side = SIDE_OPAQUE;
@@ -225,19 +229,19 @@ fn announced(ctx: &SkBuffContext, socket: &mut Arrived, segment: Segment) {
         local_port,
     };
     // SAFETY: read member by member; the proxy writes the next when this one has been answered.
-    let Some(announced) = (unsafe { ANNOUNCED.get(ends) }) else {
-        // A client who did not come through the proxy goes on without.
-        socket.carried = socket.carried.wrapping_add(1);
-        if socket.tagged == 0 && socket.carried > UNANNOUNCED {
-            socket.stranger = 1;
+    if let Some(announced) = unsafe { ANNOUNCED.get(ends) } {
+        if socket.tagged != 0 && socket.newest.request & SEQUENCE == announced.sequence {
+            return;
         }
-        return;
-    };
-    if socket.tagged != 0 && socket.newest.request & SEQUENCE == announced.sequence {
-        return;
+        if let Some(redeemed) = redeem_announced(announced) {
+            return arrive(socket, &redeemed, segment.seq.wrapping_add(1));
+        }
     }
-    if let Some(redeemed) = redeem_announced(announced) {
-        arrive(socket, &redeemed, segment.seq.wrapping_add(1));
+    // A client who did not come through the proxy goes on without, or has the ends of a connection that is
+    // gone.
+    socket.carried = socket.carried.wrapping_add(1);
+    if socket.tagged == 0 && socket.carried > UNANNOUNCED {
+        socket.stranger = 1;
     }
 }
 

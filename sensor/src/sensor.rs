@@ -197,7 +197,7 @@ impl Sensor {
             mode: config.mode.number(),
             fallback_mode: config.fallback_mode.number(),
             proxy: config.proxy.0.into(),
-            pad: 0,
+            has_opaque: config.services.iter().any(|it| it.is_opaque).into(),
         };
         let mut settings: Array<_, Raw<Settings>> = take(&mut ebpf, "SETTINGS")?;
         set(&mut settings, "SETTINGS", 0, Raw(current))?;

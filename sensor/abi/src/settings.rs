@@ -25,8 +25,8 @@ pub struct Settings {
     pub fallback_mode: u32,
     /// The proxy whose tokens are accepted.
     pub proxy: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1 where services have ports of the kind `PORT_OPAQUE`.
+    pub has_opaque: u32,
 }
 
 /// Index in `STOPS` of all that the programs have stopped.
