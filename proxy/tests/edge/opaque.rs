@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use clew_proxy::{Announcement, Announcer, UpstreamTls};
+use clew_proxy::{Announcement, Announcer, HealthCheck, UpstreamTls};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response};
@@ -226,6 +226,34 @@ fn http2_over_tls() -> Result<()> {
 #[test]
 fn http2_by_prior_knowledge() -> Result<()> {
     is_served(Speaks::Http2)
+}
+
+/// Health is asked for in the backend's own language.
+#[test]
+fn health_checks() -> Result<()> {
+    for speaks in [Speaks::Http1OverTls, Speaks::Http2OverTls, Speaks::Http2] {
+        let backend = Backend::start(speaks)?;
+        let dead = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let stage = Stage::with(ok, |config| {
+            let service = &mut config.services[0];
+            service.upstreams = vec![backend.address, dead];
+            service.tls =
+                named("backend", Some(&backend.authorities)).filter(|_| speaks != Speaks::Http2);
+            service.http2 = speaks != Speaks::Http1OverTls;
+            service.health_path = Some("/health".to_owned());
+            service.health_check = Some(HealthCheck {
+                interval: Duration::from_millis(50),
+            });
+        })?;
+        for _ in 0..3 {
+            let seen = backend.seen.recv_timeout(PATIENCE)?;
+            ensure!(seen.head.contains("/health"), "{}", seen.head);
+        }
+        for _ in 0..4 {
+            ensure!(stage.client()?.get("/")?.status == 200);
+        }
+    }
+    Ok(())
 }
 
 /// gRPC: messages go both ways before the request ends, and its result is a trailer.
