@@ -286,6 +286,11 @@ impl ProxyHttp for Callbacks {
         } else {
             error.retry.decide_reuse(client_reused);
         }
+        if error.retry() {
+            // Now, not when there is a connection for the next: the thread that has read it is at others
+            // meanwhile.
+            self.end_attempt(ctx, None);
+        }
         error
     }
 

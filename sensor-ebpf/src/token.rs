@@ -52,14 +52,15 @@ pub unsafe fn compare(at: *const u8, len: u32) -> Match {
 /// Where the second word of a token line's fixed part starts; it overlaps the first by a byte.
 const SECOND: usize = TOKEN_LINE.len() - 8;
 /// The fixed part, and the bits that differ between its letters and capitals.
-const SHAPE: (u64, u64) = (shape(0), shape(SECOND));
+const SHAPE: (u64, u64) = (eight(TOKEN_LINE, 0), eight(TOKEN_LINE, SECOND));
 const FOLD: (u64, u64) = (fold(0), fold(SECOND));
 
-const fn shape(from: usize) -> u64 {
+/// Eight bytes of `text` as a word.
+const fn eight(text: &[u8], from: usize) -> u64 {
     let mut bytes = [0; 8];
     let mut index = 0;
     while index < 8 {
-        bytes[index] = TOKEN_LINE[from + index];
+        bytes[index] = text[from + index];
         index += 1;
     }
     u64::from_le_bytes(bytes)
@@ -100,16 +101,11 @@ pub const PARAMETER: &[u8; 17] = b"HTTP_X_CLEW_TOKEN";
 /// Its length is readable there.
 #[inline(always)]
 pub unsafe fn is_parameter(at: *const u8) -> bool {
-    const fn eight(from: usize) -> u64 {
-        let mut bytes = [0; 8];
-        let mut index = 0;
-        while index < 8 {
-            bytes[index] = PARAMETER[from + index];
-            index += 1;
-        }
-        u64::from_le_bytes(bytes)
-    }
-    const WORDS: [u64; 3] = [eight(0), eight(8), eight(9)];
+    const WORDS: [u64; 3] = [
+        eight(PARAMETER, 0),
+        eight(PARAMETER, 8),
+        eight(PARAMETER, 9),
+    ];
     // SAFETY: the caller's word.
     unsafe {
         word_at(at) == WORDS[0] && word_at(at.add(8)) == WORDS[1] && word_at(at.add(9)) == WORDS[2]

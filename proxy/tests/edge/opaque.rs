@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::stage::{PATIENCE, Stage, ok};
 use crate::tls_stage::{Secure, on_runtime, request};
+
+/// How long a backend that has dropped a connection takes to shake hands for the next.
+const BUSY: Duration = Duration::from_millis(400);
 
 /// What a backend speaks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,8 +73,12 @@ impl Backend {
         let address = listener.local_addr()?;
         let (tell, seen) = channel();
         runtime.spawn(async move {
+            let dropped = Arc::new(AtomicBool::new(false));
             while let Ok((stream, from)) = listener.accept().await {
-                let (tls, tell) = (tls.clone(), tell.clone());
+                let (tls, tell, dropped) = (tls.clone(), tell.clone(), dropped.clone());
+                if dropped.load(Ordering::Relaxed) {
+                    tokio::time::sleep(BUSY).await;
+                }
                 tokio::spawn(async move {
                     match speaks {
                         Speaks::Http2 => serve_http2(stream, from, &tell).await,
@@ -78,7 +86,7 @@ impl Backend {
                             serve_http2(tls.accept(stream).await?, from, &tell).await
                         }
                         Speaks::Http1OverTls => {
-                            serve_http1(tls.accept(stream).await?, from, &tell).await
+                            serve_http1(tls.accept(stream).await?, from, &tell, &dropped).await
                         }
                     }
                 });
@@ -116,6 +124,7 @@ async fn serve_http1(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     from: SocketAddr,
     tell: &Sender<Seen>,
+    dropped: &AtomicBool,
 ) -> Result<()> {
     loop {
         let mut head = Vec::new();
@@ -124,7 +133,12 @@ async fn serve_http1(
         }
         let head = String::from_utf8(head)?;
         let hangs = head.starts_with("GET /hang");
+        let drops = head.starts_with("GET /drop") && !dropped.load(Ordering::Relaxed);
         tell.send(Seen { from, head })?;
+        if drops {
+            dropped.store(true, Ordering::Relaxed);
+            return Ok(stream.shutdown().await?);
+        }
         if hangs {
             tokio::time::sleep(4 * PATIENCE).await;
         }
@@ -226,6 +240,26 @@ fn http2_over_tls() -> Result<()> {
 #[test]
 fn http2_by_prior_knowledge() -> Result<()> {
     is_served(Speaks::Http2)
+}
+
+/// An attempt is over when it has failed, not when the next has a connection: whoever has read it is at others
+/// by then.
+#[test]
+fn a_failed_attempt_is_over_at_once() -> Result<()> {
+    let backend = Backend::start(Speaks::Http1OverTls)?;
+    let (stage, _announced) = backend.stage(named("backend", Some(&backend.authorities)), false)?;
+    let mut client = stage.client()?;
+    ensure!(client.get("/")?.status == 200);
+    stage.started()?;
+    ensure!(client.get("/drop")?.status == 200);
+    let first = stage.started()?;
+    let ended = stage.ended()?;
+    ensure!(ended.sequence == first.sequence, "{ended:?}");
+    let second = stage.started()?;
+    ensure!(second.id == first.id);
+    let waited = second.sent_at.since(ended.at);
+    ensure!(waited >= BUSY / 2, "{waited:?}");
+    Ok(())
 }
 
 /// Health is asked for in the backend's own language.
