@@ -46,7 +46,8 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     let edge = Edge::bind(edge_config(&configuration, tagging, rules.transpose()?))?;
     for socket in edge.sockets() {
         if let Some(kernel) = &mut kernel {
-            kernel.sensor.pass_over(socket)?;
+            let told = kernel.sensor.pass_over(socket);
+            told.context("the kernel cannot be told which sockets the proxy listens on")?;
         }
     }
     let admin = Admin::bind(&configuration.state)?;

@@ -215,7 +215,7 @@ impl std::fmt::Debug for StopCount {
     }
 }
 
-/// What becomes of a connection on which the kernel cannot read names.
+/// How the kernel is told which request is next on a connection that it cannot read names on.
 #[derive(Clone)]
 pub struct Announcer(Arc<dyn Fn(&Announcement) -> bool + Send + Sync>);
 

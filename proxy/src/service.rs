@@ -41,14 +41,15 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(id: ServiceId, config: ServiceConfig) -> std::io::Result<Self> {
+        let file = config.tls.as_ref().and_then(|tls| tls.authorities.as_ref());
+        let authorities = file.map(|path| read_authorities(path)).transpose()?;
         let mut balancer = LoadBalancer::try_from_iter(config.upstreams.iter())?;
         if config.health_check.is_some() {
-            balancer.set_health_check(health_check(&config)?);
+            balancer.set_health_check(health_check(&config, authorities.clone())?);
         }
-        let file = config.tls.as_ref().and_then(|tls| tls.authorities.as_ref());
         Ok(Self {
             id,
-            authorities: file.map(|path| authorities(path)).transpose()?,
+            authorities,
             config,
             balancer,
         })
@@ -103,7 +104,7 @@ impl Service {
 }
 
 /// The certificates in a PEM file.
-fn authorities(path: &Path) -> std::io::Result<Arc<[WrappedX509]>> {
+fn read_authorities(path: &Path) -> std::io::Result<Arc<[WrappedX509]>> {
     let fail =
         |reason: String| std::io::Error::other(format!("authorities {}: {reason}", path.display()));
     let certificates = CertificateDer::pem_file_iter(path)
@@ -127,6 +128,7 @@ fn authorities(path: &Path) -> std::io::Result<Arc<[WrappedX509]>> {
 
 fn health_check(
     config: &ServiceConfig,
+    authorities: Option<Arc<[WrappedX509]>>,
 ) -> std::io::Result<Box<dyn HealthCheck + Send + Sync + 'static>> {
     let Some(path) = &config.health_path else {
         return Ok(TcpHealthCheck::new());
@@ -134,9 +136,7 @@ fn health_check(
     let host = config.hosts.first().map_or("localhost", String::as_str);
     let name = config.tls.as_ref().map(|tls| tls.server_name.as_str());
     let mut check = HttpHealthCheck::new(name.unwrap_or(host), name.is_some());
-    if let Some(path) = config.tls.as_ref().and_then(|tls| tls.authorities.as_ref()) {
-        check.peer_template.options.ca = Some(authorities(path)?);
-    }
+    check.peer_template.options.ca = authorities;
     if config.http2 {
         check.peer_template.options.set_http_version(2, 2);
     }
