@@ -3,15 +3,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use clew_protocol::kernel::{Bound, FileKey};
+use clew_protocol::kernel::{Bound, FileKey, Handed, ProcessKey, Strength};
 use clew_protocol::{Moment, Sequence};
 
-use crate::requests::Requests;
+use crate::requests::{MEMORY, Requests};
 
 /// Most threads of a process remembered.
 const THREADS: usize = 4096;
 /// Most requests that one thread is at.
 const AT_ONCE: usize = 32;
+/// Most backends that send a process what it is to do.
+const SENDERS: usize = 32;
 /// Neighbours looked at to see whether a request had company.
 const NEIGHBOURS: usize = 32;
 /// How much later than a decision the proxy may have been done with a request that the thread had
@@ -31,14 +33,42 @@ pub(crate) struct Process {
     threads: HashMap<u32, Thread>,
     /// There are more threads at work than are remembered.
     crowded: bool,
+    /// Backends that have sent it heads without tokens, and when each last did.
+    senders: HashMap<ProcessKey, Sent>,
+    /// Nobody knows who sent it what, before this.
+    unsent_until: Moment,
+}
+
+/// When a backend last sent something.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    last: Moment,
+    /// The same of what a task of it sent that did not carry the request itself.
+    last_in_doubt: Moment,
+}
+
+/// A thread that was at a request, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) process: ProcessKey,
+    pub(crate) tid: u32,
+    pub(crate) at: Moment,
+}
+
+/// A request that a thread has read.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    at: Moment,
+    sequence: Sequence,
+    handed: Option<Handed>,
 }
 
 /// One thread.
 #[derive(Debug, Default)]
 struct Thread {
     last: Option<Sequence>,
-    /// Requests it has read and that were open a moment ago, with the time of each read.
-    open: Vec<(Moment, Sequence)>,
+    /// Requests it has read and that were open a moment ago.
+    open: Vec<Read>,
     /// It was at more than are remembered.
     crowded: bool,
 }
@@ -51,6 +81,8 @@ impl Process {
             last_read: Moment(0),
             threads: HashMap::new(),
             crowded: false,
+            senders: HashMap::new(),
+            unsent_until: Moment(0),
         }
     }
 
@@ -70,6 +102,60 @@ impl Process {
         }
         let thread = self.threads.entry(bound.tid).or_default();
         thread.note(bound, requests);
+        if let Some(handed) = bound.handed {
+            self.note_sender(handed, bound, requests);
+        }
+    }
+
+    fn note_sender(&mut self, handed: Handed, bound: &Bound, requests: &Requests) {
+        let request = requests.get(bound.sequence);
+        let sender = request.and_then(|it| it.readers.with_id(handed.tgid));
+        if self.senders.len() >= SENDERS {
+            self.senders
+                .retain(|_, sent| bound.at.since(sent.last) < MEMORY);
+        }
+        let has_room = self.senders.len() < SENDERS;
+        let known = sender.filter(|it| has_room || self.senders.contains_key(it));
+        let Some(sender) = known else {
+            self.unsent_until = bound.at.after(MEMORY);
+            return;
+        };
+        let sent = self.senders.entry(sender).or_default();
+        sent.last = bound.at;
+        if handed.strength != Strength::Reader {
+            sent.last_in_doubt = bound.at;
+        }
+    }
+
+    /// Backends that have sent it something within memory, and whether it was in doubt for which request.
+    pub(crate) fn senders(&self, at: Moment) -> impl Iterator<Item = (ProcessKey, bool)> {
+        let within = move |then| at.since(then) < MEMORY;
+        let recent = self
+            .senders
+            .iter()
+            .filter(move |(_, sent)| within(sent.last));
+        recent.map(move |(&process, sent)| (process, within(sent.last_in_doubt)))
+    }
+
+    /// Everybody is known who has sent it something within memory.
+    pub(crate) fn knows_senders(&self, at: Moment) -> bool {
+        at >= self.unsent_until
+    }
+
+    /// The reading of `sequence` by thread `tid`: who has sent it, if it had no token. None also where the
+    /// reading is not remembered.
+    pub(crate) fn handed(&self, tid: u32, sequence: Sequence) -> Option<(Moment, Handed)> {
+        let mut open = self.threads.get(&tid)?.open.iter().rev();
+        let read = open.find(|read| read.sequence == sequence)?;
+        read.handed.map(|handed| (read.at, handed))
+    }
+
+    /// A thread that is at `sequence`, by `at`.
+    pub(crate) fn thread_at(&self, sequence: Sequence, at: Moment) -> Option<u32> {
+        let is_at = |read: &Read| read.sequence == sequence && read.at <= at;
+        let mut threads = self.threads.iter();
+        let found = threads.find(|(_, thread)| thread.open.iter().any(is_at));
+        found.map(|(&tid, _)| tid)
     }
 
     /// Another request was in flight when this one was read.
@@ -95,10 +181,10 @@ impl Process {
     ) -> bool {
         let has_other = |thread: &Thread| {
             thread.crowded
-                || thread.open.iter().any(|&(read, sequence)| {
-                    let request = requests.get(sequence);
-                    sequence != than
-                        && read <= at
+                || thread.open.iter().any(|read| {
+                    let request = requests.get(read.sequence);
+                    read.sequence != than
+                        && read.at <= at
                         && request.is_some_and(|it| it.was_open(at.after(GRACE)) && !it.condemned)
                 })
         };
@@ -108,8 +194,8 @@ impl Process {
     /// All that its threads had read by `at` and that were open then.
     pub(crate) fn open(&self, at: Moment, requests: &Requests) -> impl Iterator<Item = Sequence> {
         let all = self.threads.values().flat_map(|thread| &thread.open);
-        all.filter(move |(read, sequence)| *read <= at && is_open(*sequence, at, requests))
-            .map(|(_, sequence)| *sequence)
+        all.filter(move |read| read.at <= at && is_open(read.sequence, at, requests))
+            .map(|read| read.sequence)
     }
 
     /// A thread of it is at a request.
@@ -130,26 +216,30 @@ impl Process {
 
 impl Thread {
     fn note(&mut self, bound: &Bound, requests: &Requests) {
-        self.open.retain(|&(_, sequence)| {
-            let request = requests.get(sequence);
+        self.open.retain(|read| {
+            let request = requests.get(read.sequence);
             let ended = request.map(|request| request.ended);
             ended.is_some_and(|it| it.is_none_or(|it| bound.at.since(it) < BATCHES))
         });
         if self.open.len() >= AT_ONCE {
             self.open
-                .retain(|&(_, sequence)| is_open(sequence, bound.at, requests));
+                .retain(|read| is_open(read.sequence, bound.at, requests));
         }
         if self.open.len() >= AT_ONCE {
             self.open.clear();
             self.crowded = true;
         }
-        self.open.push((bound.at, bound.sequence));
+        self.open.push(Read {
+            at: bound.at,
+            sequence: bound.sequence,
+            handed: bound.handed,
+        });
         self.last = Some(bound.sequence);
     }
 
     fn is_busy(&self, now: Moment, requests: &Requests) -> bool {
         let mut open = self.open.iter();
-        open.any(|&(_, sequence)| is_open(sequence, now, requests))
+        open.any(|read| is_open(read.sequence, now, requests))
     }
 }
 

@@ -3,12 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
-use clew_protocol::kernel::{Lineage, Strength};
+use clew_protocol::kernel::{Lineage, ProcessKey, Strength};
 use clew_protocol::verdict::Proof;
 use clew_protocol::{Moment, Sequence};
 use memchr::memmem::Finder;
 
 use crate::content::{Needle, contains, contains_whole, is_installed_program};
+use crate::process::Held;
 use crate::requests::{Request, Requests};
 use crate::workload::Workload;
 
@@ -131,6 +132,14 @@ impl<'a> Suspect<'a> {
     }
 }
 
+/// Who an event may be the work of.
+struct Circle {
+    /// The processes whose requests are in question.
+    family: Vec<ProcessKey>,
+    /// Of each the requests are known.
+    is_whole: bool,
+}
+
 /// All that is known when an event comes.
 pub(crate) struct Knowledge<'a> {
     pub(crate) requests: &'a Requests,
@@ -152,12 +161,13 @@ impl<'a> Knowledge<'a> {
                 candidates: Vec::new(),
             };
         }
-        let mut candidates = self.candidates(lineage, at);
+        let circle = self.circle(lineage, at);
+        let mut candidates = self.candidates(lineage, at, &circle);
         let needle = Needle::new(&traces.text);
-        let content = self.by_content(lineage, at, traces, &needle, &candidates);
+        let content = self.by_content(lineage, at, traces, &needle, &circle, &candidates);
         let (proof, sequence, evidence) = match content {
             Some((sequence, evidence)) => (Proof::Content, Some(sequence), Some(evidence)),
-            None => match self.as_sole(lineage, at, &candidates) {
+            None => match self.as_sole(lineage, at, &circle, &candidates) {
                 Some(sequence) => (Proof::Sole, Some(sequence), None),
                 None => (Proof::Candidates, None, None),
             },
@@ -191,11 +201,12 @@ impl<'a> Knowledge<'a> {
 
     /// Those in flight that an event may belong to.
     pub(crate) fn in_flight(&self, lineage: &Lineage, at: Moment) -> Vec<Sequence> {
-        let process = self.workload.process(lineage.backend);
-        let read = process.map(|it| it.open(at, self.requests));
+        let family = self.workload.family(lineage.backend, at);
+        let processes = family.iter().filter_map(|it| self.workload.process(*it));
+        let read = processes.flat_map(|it| it.open(at, self.requests));
         let marked = lineage.recent.iter().copied().chain([lineage.sequence]);
         let marked = marked.filter(|it| self.requests.was_open(*it, at));
-        let mut all: Vec<Sequence> = marked.chain(read.into_iter().flatten()).collect();
+        let mut all: Vec<Sequence> = marked.chain(read).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -204,14 +215,36 @@ impl<'a> Knowledge<'a> {
     /// All that keeps lineage from being proven is a request that the thread has answered and the
     /// proxy has not reported as ended.
     pub(crate) fn awaits_end(&self, lineage: &Lineage, at: Moment) -> bool {
-        let process = self.workload.process(lineage.backend);
         let request = self.requests.get(lineage.sequence);
-        lineage.strength == Strength::Reader
-            && self.workload.is_blocking(lineage.backend, at)
-            && request.is_some_and(|it| it.was_open(at))
-            && process.is_some_and(|it| {
-                it.thread_has_other(lineage.tid, lineage.sequence, at, self.requests)
+        request.is_some_and(|it| it.was_open(at))
+            && self.held_by(lineage, at).is_some_and(|held| {
+                let mut held = held.iter();
+                held.any(|it| self.has_other(it, lineage.sequence))
             })
+    }
+
+    /// The threads that have to have been at the request, and when, that an event is its doing: the one that
+    /// caused it, and those through which the request came to it. None where threads tell nothing.
+    fn held_by(&self, lineage: &Lineage, at: Moment) -> Option<Vec<Held>> {
+        let (process, tid) = (lineage.backend, lineage.tid);
+        if lineage.strength != Strength::Reader || !self.workload.is_blocking(process, at) {
+            return None;
+        }
+        let mut held = self.handed_through(lineage)?;
+        held.push(Held { process, tid, at });
+        Some(held)
+    }
+
+    fn handed_through(&self, lineage: &Lineage) -> Option<Vec<Held>> {
+        let (process, tid) = (lineage.backend, lineage.tid);
+        self.workload
+            .handed_through(process, tid, lineage.sequence, self.requests)
+    }
+
+    /// A thread was at another request than `sequence`, too.
+    fn has_other(&self, held: &Held, sequence: Sequence) -> bool {
+        let process = self.workload.process(held.process);
+        process.is_none_or(|it| it.thread_has_other(held.tid, sequence, held.at, self.requests))
     }
 
     /// The thread was at this request and at no other, so that what it did was most likely for this one.
@@ -234,6 +267,7 @@ impl<'a> Knowledge<'a> {
                 request.was_open(at)
                     || request.condemned && self.workload.is_blocking(lineage.backend, at)
             })
+            && self.handed_through(lineage).is_some()
     }
 
     /// Puts those first that the rules of the edge scored highest; the rest keeps its order.
@@ -246,8 +280,14 @@ impl<'a> Knowledge<'a> {
         candidates.sort_by_cached_key(|it| Reverse(score(it)));
     }
 
+    fn circle(&self, lineage: &Lineage, at: Moment) -> Circle {
+        let family = self.workload.family(lineage.backend, at);
+        let is_whole = family.iter().all(|it| self.workload.is_whole(*it, at));
+        Circle { family, is_whole }
+    }
+
     /// The thread's own mark first, then what the process read last, then the rest.
-    fn candidates(&self, lineage: &Lineage, at: Moment) -> Vec<Suspect<'a>> {
+    fn candidates(&self, lineage: &Lineage, at: Moment, circle: &Circle) -> Vec<Suspect<'a>> {
         let recent = |sequence: &&Sequence| self.requests.may_be_blamed(**sequence, at);
         let mut first = vec![lineage.sequence];
         for sequence in lineage.recent.iter().filter(recent) {
@@ -260,7 +300,7 @@ impl<'a> Knowledge<'a> {
             .map(|it| Suspect::new(*it, self.requests.get(*it), at));
         let mut all: Vec<Suspect<'a>> = known.collect();
         first.sort_unstable();
-        let rest = self.requests.suspects(lineage.backend, at);
+        let rest = self.requests.suspects(&circle.family, at);
         let rest = rest.filter(|(sequence, _)| first.binary_search(sequence).is_err());
         all.extend(rest.map(|(sequence, request)| Suspect::new(sequence, Some(request), at)));
         all
@@ -273,9 +313,10 @@ impl<'a> Knowledge<'a> {
         at: Moment,
         traces: &Traces,
         needle: &Needle<'_>,
+        circle: &Circle,
         candidates: &[Suspect<'_>],
     ) -> Option<(Sequence, Vec<u8>)> {
-        if !self.knows_inputs(lineage, at, candidates) {
+        if !self.knows_inputs(at, circle, candidates) {
             return None;
         }
         let (sequence, evidence) = self.content_match(lineage, traces, needle, candidates)?;
@@ -290,10 +331,12 @@ impl<'a> Knowledge<'a> {
 
     /// What any request that could have done it can have held is known, or the bytes might be
     /// those of one that is not.
-    fn knows_inputs(&self, lineage: &Lineage, at: Moment, candidates: &[Suspect<'_>]) -> bool {
-        self.workload.is_whole(lineage.backend, at)
+    fn knows_inputs(&self, at: Moment, circle: &Circle, candidates: &[Suspect<'_>]) -> bool {
+        let forgotten = &self.requests.forgotten;
+        let mut family = circle.family.iter();
+        circle.is_whole
             && at >= self.requests.inputs_lost_until
-            && !self.requests.forgotten.may_be_open(lineage.backend, at)
+            && !family.any(|it| forgotten.may_be_open(*it, at))
             && !candidates.iter().any(|it| it.hides_inputs)
     }
 
@@ -357,13 +400,13 @@ impl<'a> Knowledge<'a> {
     /// The thread read it, works on one request at a time, and was at it.
     fn by_lineage(&self, lineage: &Lineage, at: Moment) -> Option<Sequence> {
         let request = self.requests.get(lineage.sequence)?;
-        let process = self.workload.process(lineage.backend)?;
-        let proven = lineage.strength == Strength::Reader
-            && self.workload.is_blocking(lineage.backend, at)
-            && request.started.is_some()
+        let forgotten = &self.requests.forgotten;
+        let is_at_it = |it: &Held| {
+            !forgotten.may_be_open(it.process, it.at) && !self.has_other(it, lineage.sequence)
+        };
+        let proven = request.started.is_some()
             && request.was_open(at)
-            && !self.requests.forgotten.may_be_open(lineage.backend, at)
-            && !process.thread_has_other(lineage.tid, lineage.sequence, at, self.requests);
+            && self.held_by(lineage, at)?.iter().all(is_at_it);
         proven.then_some(lineage.sequence)
     }
 
@@ -372,11 +415,14 @@ impl<'a> Knowledge<'a> {
         &self,
         lineage: &Lineage,
         at: Moment,
+        circle: &Circle,
         candidates: &[Suspect<'_>],
     ) -> Option<Sequence> {
+        let forgotten = &self.requests.forgotten;
+        let mut family = circle.family.iter();
         let alone = matches!(candidates, [only] if only.sequence == lineage.sequence)
-            && self.workload.is_whole(lineage.backend, at)
-            && !self.requests.forgotten.may_blame(lineage.backend, at)
+            && circle.is_whole
+            && !family.any(|it| forgotten.may_blame(*it, at))
             && self.requests.told(lineage.sequence).is_some();
         alone.then_some(lineage.sequence)
     }

@@ -77,6 +77,11 @@ impl Readers {
         self.all().map(|it| it.process)
     }
 
+    /// The process with this id that has read it.
+    pub(crate) fn with_id(&self, tgid: u32) -> Option<ProcessKey> {
+        self.processes().find(|it| it.tgid == tgid)
+    }
+
     /// Since when a process has been at it.
     pub(crate) fn since(&self, process: ProcessKey) -> Option<Moment> {
         let mut all = self.all();
@@ -250,16 +255,16 @@ impl Requests {
         self.known.get(&sequence)?.started.as_deref()
     }
 
-    /// Requests that `process` has read and that can be blamed for something at `at`, newest
+    /// Requests that one of `processes` has read and that can be blamed for something at `at`, newest
     /// first.
     pub(crate) fn suspects(
         &self,
-        process: ProcessKey,
+        processes: &[ProcessKey],
         at: Moment,
     ) -> impl Iterator<Item = (Sequence, &Request)> {
         let theirs = move |request: &Request| {
-            let since = request.readers.since(process);
-            since.is_some_and(|since| since <= at)
+            let mut since = processes.iter().map(|it| request.readers.since(*it));
+            since.any(|since| since.is_some_and(|since| since <= at))
         };
         let all = self.known.iter().rev();
         all.filter(move |(_, request)| theirs(request) && request.is_recent(at))

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use clew_protocol::Moment;
-use clew_protocol::kernel::{Bound, FileKey, ProcessKey};
+use clew_protocol::kernel::{Bound, FileKey, ProcessKey, Strength};
+use clew_protocol::{Moment, Sequence};
 
-use crate::process::Process;
+use crate::process::{Held, Process};
 use crate::requests::{MEMORY, Requests};
 
 /// Requests read in company, or after a wait, before an executable counts as blocking.
@@ -19,6 +19,8 @@ const WAIT: Duration = Duration::from_millis(2);
 /// Most processes and executables remembered.
 const PROCESSES: usize = 4096;
 const EXECUTABLES: usize = 4096;
+/// Most processes whose requests one may work for.
+const FAMILY: usize = 256;
 
 /// How an executable has behaved.
 #[derive(Debug, Default, Clone, Copy)]
@@ -47,7 +49,9 @@ impl Workload {
             .processes
             .entry(bound.process)
             .or_insert_with(|| Process::new(bound.executable));
-        let lesson = process.had_company(bound, requests) || has_waited(process, bound, requests);
+        // When what has no token was sent, and when the process was done with it, nobody says.
+        let lesson = bound.handed.is_none()
+            && (process.had_company(bound, requests) || has_waited(process, bound, requests));
         let overlap = is_overlap(process, bound, requests, lost);
         process.note(bound, requests);
         let Some(conduct) = self.conduct_mut(bound.executable) else {
@@ -71,7 +75,61 @@ impl Workload {
 
     /// Of every request that the process has read within memory it is known that it has.
     pub(crate) fn is_whole(&self, key: ProcessKey, at: Moment) -> bool {
-        at >= self.lost_until && self.processes.contains_key(&key)
+        let process = self.processes.get(&key);
+        at >= self.lost_until && process.is_some_and(|it| it.knows_senders(at))
+    }
+
+    /// The process, and those backends whose requests its work may be for as well: they have sent it heads
+    /// without tokens, it is not certain for which request, and so on for each of them.
+    pub(crate) fn family(&self, key: ProcessKey, at: Moment) -> Vec<ProcessKey> {
+        let mut family = vec![key];
+        let mut nth = 0;
+        while let Some(&member) = family.get(nth) {
+            let senders = self.processes.get(&member).map(|it| it.senders(at));
+            for (sender, in_doubt) in senders.into_iter().flatten() {
+                let is_certain = !in_doubt && self.is_blocking(sender, at);
+                if !is_certain && !family.contains(&sender) && family.len() < FAMILY {
+                    family.push(sender);
+                }
+            }
+            nth += 1;
+        }
+        family
+    }
+
+    /// Which threads had to be at `sequence`, and when, that what thread `tid` has read of it is of that
+    /// request: none where it had a token. None at all where that cannot be told.
+    pub(crate) fn handed_through(
+        &self,
+        key: ProcessKey,
+        tid: u32,
+        sequence: Sequence,
+        requests: &Requests,
+    ) -> Option<Vec<Held>> {
+        let mut through: Vec<Held> = Vec::new();
+        let (mut key, mut tid) = (key, tid);
+        let handed = |key, tid| {
+            let process: Option<&Process> = self.processes.get(&key);
+            process.and_then(|it| it.handed(tid, sequence))
+        };
+        while let Some((at, handed)) = handed(key, tid) {
+            let sender = requests.get(sequence)?.readers.with_id(handed.tgid)?;
+            let is_certain = handed.strength == Strength::Reader && self.is_blocking(sender, at);
+            let is_new = through.iter().all(|it| it.process != sender);
+            if !is_certain || !is_new {
+                return None;
+            }
+            (key, tid) = (
+                sender,
+                self.processes.get(&sender)?.thread_at(sequence, at)?,
+            );
+            through.push(Held {
+                process: key,
+                tid,
+                at,
+            });
+        }
+        Some(through)
     }
 
     pub(crate) fn is_blocking(&self, key: ProcessKey, at: Moment) -> bool {
@@ -149,8 +207,6 @@ fn is_overlap(process: &Process, bound: &Bound, requests: &Requests, lost: bool)
 
 #[cfg(test)]
 mod tests {
-    use clew_protocol::Sequence;
-
     use super::*;
 
     fn bound(sequence: u64, tgid: u32) -> Bound {
@@ -165,6 +221,7 @@ mod tests {
             },
             same_read: 0,
             previous_unanswered: false,
+            handed: None,
         }
     }
 

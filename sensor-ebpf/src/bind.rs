@@ -42,7 +42,7 @@ pub fn bind(ctx: BtfTracePointContext) -> i32 {
     }
     if socket.arrived.tagged == 0 {
         // SAFETY: the running task.
-        unsafe { estrange(current()) };
+        unsafe { estrange(current(), socket.arrived.is_entry != 0) };
         return 0;
     }
     // SAFETY: the tracepoint's own socket; the helper checks its type.
@@ -203,6 +203,8 @@ pub struct Reader {
     tid: u32,
     same_read: u8,
     previous_unanswered: bool,
+    handed: u8,
+    from: u32,
 }
 
 /// A task has read the heads of requests; the last of them is the socket's current one.
@@ -218,9 +220,15 @@ unsafe fn start(task: Task, socket: &SocketContext, work: &Work, taken: Taken) {
         (taken.read - 1) as u8
     };
     // SAFETY: as the caller says.
-    let Some((process, reader)) = (unsafe { take_up(task, work, same_read) }) else {
+    let Some((process, mut reader)) = (unsafe { take_up(task, work, same_read) }) else {
         return;
     };
+    if socket.arrived.handed != STRENGTH_NONE {
+        (reader.handed, reader.from) = (socket.arrived.handed, socket.arrived.from);
+        if socket.arrived.stranger_at != 0 {
+            (process.stranger, process.overlaps) = (seconds(), 1);
+        }
+    }
     if taken.read > 1 {
         process.overlaps = 1;
     }
@@ -284,6 +292,8 @@ pub unsafe fn take_up(
             tid,
             same_read,
             previous_unanswered,
+            handed: STRENGTH_NONE,
+            from: 0,
         };
         if previous_unanswered {
             process.overlaps = 1;
@@ -293,17 +303,19 @@ pub unsafe fn take_up(
 }
 
 /// A task has read what did not come through Clew: it works for nobody that is known, and for a while
-/// nobody can say of its process whose work it does.
+/// nobody can say of its process whose work it does. One that has not read what did is noted with `first` only.
 ///
 /// # Safety
 ///
 /// `task` is the running task.
 #[inline(always)]
-pub unsafe fn estrange(task: Task) {
+pub unsafe fn estrange(task: Task, first: bool) {
     // SAFETY: as the caller says; the leader is reached through it.
     unsafe {
-        let Some(process) = task_context(leader(task), true) else {
-            count(Counter::NoStorage);
+        let Some(process) = task_context(leader(task), first) else {
+            if first {
+                count(Counter::NoStorage);
+            }
             return;
         };
         if process.lineage != 0 {
@@ -329,7 +341,7 @@ pub fn enter(sequence: u64, process: &mut TaskContext, reader: &Reader) {
     let Some(entry) = reading_at(sequence) else {
         return;
     };
-    if entry.sequence != sequence {
+    if entry.sequence != sequence && reader.handed == STRENGTH_NONE {
         reading.check = reading.digest();
         *entry = reading;
     } else if let Some((nth, entry)) = new_hop_reading() {
@@ -353,7 +365,9 @@ fn remember(sequence: u64, process: &mut TaskContext, read: &Reader) -> Reading 
         flags: Flags {
             same_read: read.same_read,
             previous_unanswered: read.previous_unanswered.into(),
-            pad: [0; 6],
+            handed: read.handed,
+            pad: 0,
+            from: read.from,
         },
         check: 0,
     }

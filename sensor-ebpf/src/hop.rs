@@ -182,7 +182,7 @@ unsafe fn inspect(sk: *mut c_void, task: Task, length: u32) {
             })
             .flatten();
         let Some(token) = token else {
-            return estrange(task);
+            return estrange(task, true);
         };
         let Some(connection) = hop_context(sk, true) else {
             return;

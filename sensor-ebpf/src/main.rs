@@ -6,6 +6,8 @@
 //! | tag | [`tag::tag`] | `cgroup_skb/ingress` |
 //! | bind | [`bind::bind`] | `tp_btf/tcp_rcv_space_adjust` |
 //! | hop | [`hop::hop`], [`hop::answer`] | `tp_btf/sock_recv_length`, `tp_btf/sock_send_length` |
+//! | send | [`send::send`] | `cgroup/sock_ops` |
+//! | send | [`send::adopt`] | `iter/tcp`, once (of use since Linux 6.12) |
 //! | inherit | [`inherit::inherit`] | `tp_btf/sched_process_fork` |
 //! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
@@ -34,6 +36,7 @@ mod prepare;
 mod raw;
 mod registers;
 mod report;
+mod send;
 mod snapshot;
 mod stops;
 mod tag;

@@ -20,7 +20,7 @@ use clew_sensor_abi::settings::{COUNTERS as COUNTER_KINDS, Counter, Offsets, Set
 
 use clew_sensor_abi::socket::{
     ANNOUNCED as ANNOUNCED_CAPACITY, Announced, EARLY as EARLY_CAPACITY, Early, Ends, Flow,
-    HopContext, SocketContext,
+    HopContext, Sender, SocketContext,
 };
 
 /// Offsets of kernel members; overwritten by the loader, constant to the verifier.
@@ -257,6 +257,10 @@ static SOCKETS: Storage<SocketContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = S
 static HOPS: Storage<HopContext, { BPF_MAP_TYPE_SK_STORAGE as usize }> = Storage::new();
 
 #[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "SENDERS")]
+static SENDERS: Storage<Sender, { BPF_MAP_TYPE_SK_STORAGE as usize }> = Storage::new();
+
+#[unsafe(link_section = ".maps")]
 #[unsafe(export_name = "FRONTS")]
 static FRONTS: Storage<
     u32,
@@ -300,6 +304,17 @@ pub unsafe fn is_front(sk: *mut c_void) -> bool {
 pub unsafe fn hop_context(sk: *mut c_void, create: bool) -> Option<&'static mut HopContext> {
     // SAFETY: the caller's word.
     unsafe { HOPS.of_socket(sk, create) }
+}
+
+/// For whom is sent what a backend sends at a socket of its own; `create` makes room for it.
+///
+/// # Safety
+///
+/// `sk` is a socket pointer the verifier knows.
+#[inline(always)]
+pub unsafe fn sender(sk: *mut c_void, create: bool) -> Option<&'static mut Sender> {
+    // SAFETY: the caller's word.
+    unsafe { SENDERS.of_socket(sk, create) }
 }
 
 /// What a task carries; `create` makes room for it.

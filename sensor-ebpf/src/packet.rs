@@ -1,7 +1,7 @@
 //! IP and TCP headers of a packet at a cgroup hook, where data starts at the network header.
 
 use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
 };
 use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp};
@@ -83,23 +83,45 @@ pub fn is_for_listener(ctx: &SkBuffContext) -> bool {
     let Some((source, destination, ports)) = addresses(ctx) else {
         return false;
     };
+    // No connection comes from port 0: what is found is a listener.
+    // SAFETY: a socket's state may be read.
+    lookup(ctx, (source, 0), (destination, ports.1), |sk| unsafe {
+        (*sk).state == LISTEN
+    })
+    .unwrap_or(false)
+}
+
+/// Hands the socket that the packet comes from to `look`, where it is of this host and network namespace.
+#[inline(always)]
+pub fn at_sender<T>(ctx: &SkBuffContext, look: impl FnOnce(*mut bpf_sock) -> T) -> Option<T> {
+    let (source, destination, ports) = addresses(ctx)?;
+    lookup(ctx, (destination, ports.1), (source, ports.0), look)
+}
+
+/// Hands the socket to `look` that receives what is sent `from` there `to` there, if there is one.
+#[inline(always)]
+fn lookup<T>(
+    ctx: &SkBuffContext,
+    from: ([u32; 4], u16),
+    to: ([u32; 4], u16),
+    look: impl FnOnce(*mut bpf_sock) -> T,
+) -> Option<T> {
     // SAFETY: plain integers.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
-    // No connection comes from port 0: what is found is a listener.
-    let size = if source[2] == 0xffff_u32.to_be() && source[0] | source[1] == 0 {
+    let size = if from.0[2] == 0xffff_u32.to_be() && from.0[0] | from.0[1] == 0 {
         tuple.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-            saddr: source[3],
-            daddr: destination[3],
-            sport: 0,
-            dport: ports.1,
+            saddr: from.0[3],
+            daddr: to.0[3],
+            sport: from.1,
+            dport: to.1,
         };
         size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>()
     } else {
         tuple.__bindgen_anon_1.ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-            saddr: source,
-            daddr: destination,
-            sport: 0,
-            dport: ports.1,
+            saddr: from.0,
+            daddr: to.0,
+            sport: from.1,
+            dport: to.1,
         };
         size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>()
     };
@@ -114,11 +136,11 @@ pub fn is_for_listener(ctx: &SkBuffContext) -> bool {
             0,
         );
         if found.is_null() {
-            return false;
+            return None;
         }
-        let listens = (*found).state == LISTEN;
+        let seen = look(found);
         bpf_sk_release(found.cast());
-        listens
+        Some(seen)
     }
 }
 

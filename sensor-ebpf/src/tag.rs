@@ -9,6 +9,8 @@
 //! the head: what a service does with a request may be to send it on, with header lines of its own before
 //! the token's. Connections of that kind are never searched but there, and not before anything was sent back:
 //! a body cannot pass for a head.
+//!
+//! A head without a token that a backend has sent ([`crate::send`]) is of the request that the sender carries.
 
 use core::ffi::c_void;
 
@@ -18,15 +20,18 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_skb_load_bytes, bpf_tcp_sock};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use clew_sensor_abi::TOKEN_LINE;
+use clew_sensor_abi::record::{STRENGTH_NONE, STRENGTH_PROCESS};
 use clew_sensor_abi::settings::Counter;
 
 use crate::early;
-use crate::maps::{ANNOUNCED, PORTS, SCRATCH, Scratch, count, is_front, settings, socket_context};
-use crate::packet::{LISTEN, Segment, addresses, is_for_listener};
+use crate::maps::{
+    ANNOUNCED, PORTS, SCRATCH, Scratch, count, is_front, sender, settings, socket_context,
+};
+use crate::packet::{LISTEN, Segment, addresses, at_sender, is_for_listener};
 use crate::token::{Counts, LINE_BYTES, Match, Redeemed, compare, redeem, redeem_announced};
 use clew_sensor_abi::socket::{
     Arrival, Arrived, CARRY, Ends, LINE_FIRST, LINE_HEAD, LINE_LATER, LINE_NONE, PORT_OPAQUE,
-    QUEUE, SEQUENCE, SIDE_CLIENT, SIDE_OPAQUE, SIDE_SERVER, SIDE_UNKNOWN, SocketContext,
+    QUEUE, SEQUENCE, SIDE_CLIENT, SIDE_OPAQUE, SIDE_SERVER, SIDE_UNKNOWN, Sender, SocketContext,
     UNANNOUNCED,
 };
 
@@ -188,6 +193,7 @@ fn first_look(
     let begin = |socket: &mut Arrived| {
         socket.carried = 0;
         socket.next_seq = segment.seq;
+        socket.sent_for = 0;
         // SAFETY: presence alone is read.
         let is_entry = unsafe { PORTS.get(port) }.is_some();
         if socket.side == SIDE_UNKNOWN && !is_entry {
@@ -200,6 +206,9 @@ fn first_look(
             LINE_FIRST
         };
         socket.is_entry = is_entry.into();
+        if socket.side != SIDE_CLIENT {
+            note_sender(ctx, socket, segment.seq);
+        }
     };
     if listens {
         return match early::arriving(ctx, sk.cast(), segment.seq, begin) {
@@ -214,6 +223,46 @@ fn first_look(
     };
     begin(socket);
     First::Followed(socket)
+}
+
+/// Notes for which request a head is sent whose first byte is `seq`, where one of this host's backends has
+/// sent it.
+#[inline(always)]
+fn note_sender(ctx: &SkBuffContext, socket: &mut Arrived, seq: u32) {
+    // SAFETY: a socket that was looked up; the note may be written meanwhile, and says so.
+    let noted = at_sender(ctx, |sk| unsafe {
+        let from: *const Sender = sender(sk.cast(), false)?;
+        let turn = (&raw const (*from).turn).read_volatile();
+        let seen = Sender {
+            turn,
+            since: (&raw const (*from).since).read_volatile(),
+            sequence: (&raw const (*from).sequence).read_volatile(),
+            service: (&raw const (*from).service).read_volatile(),
+            tgid: (&raw const (*from).tgid).read_volatile(),
+            stranger: (&raw const (*from).stranger).read_volatile(),
+            strength: (&raw const (*from).strength).read_volatile(),
+            pad: [0; 3],
+        };
+        let is_whole = turn & 1 == 0 && turn == (&raw const (*from).turn).read_volatile();
+        // What was sent before that may be for another; of the process's, one way or the other.
+        let is_of_it = seq.wrapping_sub(seen.since) as i32 >= 0;
+        let strength = if is_whole && is_of_it {
+            seen.strength
+        } else {
+            STRENGTH_PROCESS
+        };
+        Some(Sender { strength, ..seen })
+    });
+    if let Some(Some(sender)) = noted
+        && sender.sequence != 0
+        && sender.strength != STRENGTH_NONE
+    {
+        socket.sent_for = sender.sequence;
+        socket.service = sender.service;
+        socket.from = sender.tgid;
+        socket.stranger_at = sender.stranger;
+        socket.sent_as = sender.strength;
+    }
 }
 
 /// A segment whose bytes cannot be read: it is the next request's when one has been announced since the last.
@@ -245,13 +294,36 @@ fn announced(ctx: &SkBuffContext, socket: &mut Arrived, segment: Segment) {
     }
 }
 
-/// Queues a request whose last byte looked at ends before `end_seq`.
+/// Queues a request that a token names, whose last byte looked at ends before `end_seq`.
 #[inline(always)]
 fn arrive(socket: &mut Arrived, redeemed: &Redeemed, end_seq: u32) {
-    socket.tagged = 1;
     socket.hop = redeemed.again.into();
+    socket.handed = STRENGTH_NONE;
     socket.service = redeemed.service.into();
-    let arrival = Arrival::new(socket.head, redeemed.sequence, end_seq);
+    queue(socket, redeemed.sequence, end_seq);
+}
+
+/// A head without a token has ended before `end_seq`: it is of the request that it was sent for, or nobody's.
+#[inline(always)]
+fn end_head(socket: &mut Arrived, end_seq: u32) {
+    socket.in_line = LINE_NONE;
+    if socket.sent_for != 0 {
+        socket.hop = 1;
+        socket.handed = socket.sent_as;
+        queue(socket, socket.sent_for, end_seq);
+        socket.sent_for = 0;
+    } else if socket.side == SIDE_SERVER {
+        // Requests that came before on the connection have been answered.
+        socket.tagged = 0;
+        socket.hop = 0;
+        socket.stranger = 1;
+    }
+}
+
+#[inline(always)]
+fn queue(socket: &mut Arrived, sequence: u64, end_seq: u32) {
+    socket.tagged = 1;
+    let arrival = Arrival::new(socket.head, sequence, end_seq);
     let place = &raw mut socket.queue[socket.head as usize % QUEUE];
     // SAFETY: words of a map value, written once each: their reader may be on another CPU.
     unsafe {
@@ -415,6 +487,12 @@ impl Search {
         match unsafe { compare(window, have) } {
             Match::Whole => self.accept(window, at + (LINE_BYTES as u32 - carried)),
             Match::Partial => self.carry(window, have),
+            // A line feed alone: what comes now starts the next line.
+            Match::No if carried == 1 && got > 0 => {
+                // SAFETY: a byte was loaded there.
+                let next = unsafe { core::ptr::read_volatile(window.add(1)) };
+                self.pass_line(next, at);
+            }
             Match::No => {}
         }
     }
@@ -445,14 +523,40 @@ impl Search {
             fresh: socket.in_line != LINE_LATER,
             again: socket.in_line >= LINE_HEAD,
         };
-        socket.in_line = LINE_NONE;
         // SAFETY: a whole token line lies at `line`.
         let redeemed = unsafe { redeem(line.add(TOKEN_LINE.len()), settings, counts) };
         let Some(redeemed) = redeemed else {
-            socket.estrange();
+            if socket.in_line != LINE_NONE {
+                self.pass_line(0, end);
+            }
             return;
         };
+        socket.in_line = LINE_NONE;
         arrive(socket, &redeemed, end_seq);
+    }
+
+    /// A line of a head that is none of ours lies before payload offset `behind`, where `next` is.
+    #[inline(always)]
+    fn pass_line(&mut self, next: u8, behind: u32) {
+        let ends = match next {
+            b'\r' => 2,
+            b'\n' => 1,
+            _ => 0,
+        };
+        let end_seq = self.segment.seq.wrapping_add(behind + ends);
+        let socket = self.socket();
+        if socket.in_line == LINE_NONE {
+            return;
+        }
+        if socket.in_line == LINE_FIRST && socket.sent_for == 0 {
+            // The first header line is not ours, so neither is the connection.
+            socket.in_line = LINE_NONE;
+            socket.estrange();
+        } else if ends != 0 {
+            end_head(socket, end_seq);
+        } else {
+            socket.in_line = LINE_LATER;
+        }
     }
 }
 
@@ -495,18 +599,11 @@ extern "C" fn step(_: u32, search: *mut Search) -> c_long {
             return STOP;
         }
         Match::No => {
-            search.move_to(at + found + 1);
+            let behind = at + found + 1;
+            search.move_to(behind);
             // SAFETY: a token line is longer.
             let next = unsafe { core::ptr::read_volatile(line.add(1)) };
-            let socket = search.socket();
-            if in_line == LINE_FIRST {
-                // The first header line is not ours, so neither is the connection.
-                socket.in_line = LINE_NONE;
-                socket.estrange();
-            } else if in_line != LINE_NONE {
-                let is_end = next == b'\r' || next == b'\n';
-                socket.in_line = if is_end { LINE_NONE } else { LINE_LATER };
-            }
+            search.pass_line(next, behind);
         }
     }
     CONTINUE

@@ -6,6 +6,7 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Btf, Ebpf};
 
+use crate::network;
 use crate::sensor::LoadError;
 
 /// What a program hooks.
@@ -21,6 +22,10 @@ pub(crate) enum Hook {
     SocketAddress,
     /// `socket` in a cgroup.
     SocketCreation,
+    /// What TCP asks of its own in a cgroup's sockets.
+    SocketOperations,
+    /// The TCP sockets that are there, once; without it the rest works.
+    Sockets,
 }
 
 /// One program of `sensor-ebpf`, and the step it does.
@@ -34,7 +39,7 @@ pub(crate) struct Step {
 }
 
 /// All programs. Those that judge come before the one that tags: what is tagged is always judged.
-pub(crate) const STEPS: [Step; 12] = [
+pub(crate) const STEPS: [Step; 14] = [
     Step {
         step: "decide",
         program: "decide",
@@ -74,6 +79,16 @@ pub(crate) const STEPS: [Step; 12] = [
         step: "inherit",
         program: "prepare",
         hook: Hook::OptionalTracepoint("sched_prepare_exec"),
+    },
+    Step {
+        step: "send",
+        program: "send",
+        hook: Hook::SocketOperations,
+    },
+    Step {
+        step: "send",
+        program: "adopt",
+        hook: Hook::Sockets,
     },
     Step {
         step: "hop",
@@ -124,7 +139,11 @@ pub(crate) fn attach_nulls(ebpf: &mut Ebpf, cgroup: &File) -> Result<Vec<FdLink>
 impl Step {
     /// Whether `error` says that this kernel has nothing to hook, for a step that is optional.
     pub(crate) fn is_dispensable(&self, error: &ProgramError) -> bool {
-        matches!(self.hook, Hook::OptionalTracepoint(_)) && matches!(error, ProgramError::Btf(_))
+        match self.hook {
+            Hook::OptionalTracepoint(_) => matches!(error, ProgramError::Btf(_)),
+            Hook::Sockets => true,
+            _ => false,
+        }
     }
 
     /// Has the verifier look at the program.
@@ -137,23 +156,29 @@ impl Step {
             (Hook::Ingress, Some(Program::CgroupSkb(it))) => it.load(),
             (Hook::SocketAddress, Some(Program::CgroupSockAddr(it))) => it.load(),
             (Hook::SocketCreation, Some(Program::CgroupSock(it))) => it.load(),
+            (Hook::SocketOperations, Some(Program::SockOps(it))) => it.load(),
+            (Hook::Sockets, Some(Program::Iter(it))) => it.load("tcp", btf),
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     }
 
-    /// Puts the loaded program on its hook; the link keeps it there.
-    fn hook_up(&self, ebpf: &mut Ebpf, cgroup: &File) -> Result<FdLink, ProgramError> {
+    /// Puts the loaded program on its hook; the link keeps it there. None of what is run at once.
+    fn hook_up(&self, ebpf: &mut Ebpf, cgroup: &File) -> Result<Option<FdLink>, ProgramError> {
         // No flag: a link always leaves the programs of others in place (kernel/bpf/cgroup.c).
         let mode = CgroupAttachMode::default();
         // Links to cgroups have descriptors since Linux 5.7.
         let no_link = |_| ProgramError::NotAttached;
-        match (self.hook, ebpf.program_mut(self.program)) {
+        let link = match (self.hook, ebpf.program_mut(self.program)) {
             (
                 Hook::Tracepoint(_) | Hook::OptionalTracepoint(_),
                 Some(Program::BtfTracePoint(it)),
             ) => {
                 let id = it.attach()?;
                 Ok(it.take_link(id)?.into())
+            }
+            (Hook::Sockets, Some(Program::Iter(it))) => {
+                network::visit_sockets(it)?;
+                return Ok(None);
             }
             (Hook::Ingress, Some(Program::CgroupSkb(it))) => {
                 let id = it.attach(cgroup, CgroupSkbAttachType::Ingress, mode)?;
@@ -167,8 +192,13 @@ impl Step {
                 let id = it.attach(cgroup, mode)?;
                 it.take_link(id)?.try_into().map_err(no_link)
             }
+            (Hook::SocketOperations, Some(Program::SockOps(it))) => {
+                let id = it.attach(cgroup, mode)?;
+                it.take_link(id)?.try_into().map_err(no_link)
+            }
             _ => Err(ProgramError::UnexpectedProgramType),
-        }
+        };
+        link.map(Some)
     }
 
     /// Loads the program and puts it on its hook; none where it has none and need not.
@@ -182,7 +212,7 @@ impl Step {
             .load(ebpf, btf)
             .and_then(|()| self.hook_up(ebpf, cgroup));
         match done {
-            Ok(link) => Ok(Some(link)),
+            Ok(link) => Ok(link),
             Err(error) if self.is_dispensable(&error) => Ok(None),
             Err(source) => Err(LoadError::Program {
                 step: self.step,

@@ -258,6 +258,7 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         tcp_sock_copied_seq: at("tcp_sock", "copied_seq")?,
         tcp_sock_write_seq: at("tcp_sock", "write_seq")?,
         sock_common_skc_family: at("sock_common", "skc_family")?,
+        sock_common_skc_state: at("sock_common", "skc_state")?,
         sock_common_skc_daddr: at("sock_common", "skc_daddr")?,
         sock_common_skc_rcv_saddr: at("sock_common", "skc_rcv_saddr")?,
         sock_common_skc_dport: at("sock_common", "skc_dport")?,

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aya::maps::MapData;
-use clew_protocol::kernel::{Bound, FileKey, KernelEvent, ProcessKey};
+use clew_protocol::kernel::{Bound, FileKey, Handed, KernelEvent, ProcessKey, Strength};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, Sequence};
-use clew_sensor_abi::ledger::{Accepted, ENTRIES, Reading as Written};
+use clew_sensor_abi::ledger::{Accepted, ENTRIES, Flags, Reading as Written};
+use clew_sensor_abi::record::{STRENGTH_NONE, STRENGTH_READER, STRENGTH_THREAD};
 
 use crate::hops::Log;
 use crate::memory::Table;
@@ -74,7 +75,22 @@ pub(crate) fn bound_of(entry: &Written) -> Bound {
         },
         same_read: entry.flags.same_read,
         previous_unanswered: entry.flags.previous_unanswered != 0,
+        handed: handed_of(entry.flags),
     }
+}
+
+/// Who has sent what had no token.
+fn handed_of(flags: Flags) -> Option<Handed> {
+    let strength = match flags.handed {
+        STRENGTH_NONE => return None,
+        STRENGTH_READER => Strength::Reader,
+        STRENGTH_THREAD => Strength::Thread,
+        _ => Strength::Process,
+    };
+    Some(Handed {
+        tgid: flags.from,
+        strength,
+    })
 }
 
 /// What is known of a request that is waited for.

@@ -18,6 +18,7 @@ mod hops;
 mod ledger;
 mod maps;
 mod memory;
+mod network;
 mod pin;
 mod policy;
 mod registers;

@@ -110,7 +110,7 @@ fn the_doctor_speaks_json() -> Result<()> {
     ensure!(done.status.success(), "{done:?}");
     let findings: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout)?;
     for step in [
-        "kernel", "types", "rights", "tag", "bind", "hop", "inherit", "decide", "deny",
+        "kernel", "types", "rights", "tag", "bind", "send", "hop", "inherit", "decide", "deny",
     ] {
         let of_step = |it: &&serde_json::Value| it["step"] == step;
         let found = findings.iter().find(of_step);

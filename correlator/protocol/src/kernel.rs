@@ -59,7 +59,7 @@ pub struct FileKey {
     pub inode: u64,
 }
 
-/// A thread has read the token of a request from the socket that it came in at, or from one that it went on
+/// A thread has read the head of a request from the socket that it came in at, or from one that it went on
 /// through to another process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bound {
@@ -77,6 +77,18 @@ pub struct Bound {
     pub same_read: u8,
     /// The thread had not written a single byte to the connection of its previous request.
     pub previous_unanswered: bool,
+    /// Who has sent it, where it had no token that says what request it is.
+    pub handed: Option<Handed>,
+}
+
+/// A backend has sent a head without a token to another process of this host, and `sequence` of the reading is
+/// what the sending task carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handed {
+    /// Thread group id of the backend, which has read the request.
+    pub tgid: u32,
+    /// How the sending task carried the request.
+    pub strength: Strength,
 }
 
 /// How a task came to carry a request.

@@ -4,6 +4,7 @@ mod batches;
 mod bounds;
 mod cases;
 mod disorder;
+mod handed;
 mod memory;
 mod proofs;
 mod scene;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clew_correlator::{Config, Correlator, Input};
 use clew_protocol::incident::Incident;
 use clew_protocol::kernel::{
-    Bound, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey, Strength,
-    Transport,
+    Bound, Connect, Decision, Exec, FileKey, Handed, KernelEvent, Lineage, Process, ProcessKey,
+    Strength, Transport,
 };
 use clew_protocol::request::{
     Client, EdgeFindings, InFlight, ProxyRecord, RequestEnded, RequestStarted,
@@ -26,6 +26,9 @@ pub(crate) const BACKEND: ProcessKey = ProcessKey {
     tgid: 100,
     start: 1,
 };
+
+/// Processes with this id or a higher one run another program than the rest.
+pub(crate) const OTHER_PROGRAM: u32 = 1000;
 
 impl Scene {
     pub(crate) fn new() -> Self {
@@ -134,18 +137,46 @@ impl Scene {
         tid: u32,
         previous_unanswered: bool,
     ) {
-        let at = Moment(at);
+        self.bind(process, at, sequence, tid, previous_unanswered, None);
+    }
+
+    /// A process has read what thread `tid` of [`BACKEND`] sent it, who carries `sequence` thus.
+    pub(crate) fn read_handed(
+        &mut self,
+        process: ProcessKey,
+        sequence: u64,
+        tid: u32,
+        strength: Strength,
+    ) {
+        let at = self.pass();
+        let handed = Handed {
+            tgid: BACKEND.tgid,
+            strength,
+        };
+        self.bind(process, at.0, sequence, tid, false, Some(handed));
+    }
+
+    fn bind(
+        &mut self,
+        process: ProcessKey,
+        at: u64,
+        sequence: u64,
+        tid: u32,
+        previous_unanswered: bool,
+        handed: Option<Handed>,
+    ) {
         self.put(Input::Kernel(KernelEvent::Bound(Bound {
-            at,
+            at: Moment(at),
             sequence: Sequence(sequence),
             process,
             tid,
             executable: FileKey {
                 device: 1,
-                inode: 1,
+                inode: 1 + u64::from(process.tgid >= OTHER_PROGRAM),
             },
             same_read: 0,
             previous_unanswered,
+            handed,
         })));
     }
 

@@ -102,6 +102,8 @@ pub(crate) const STACKS: &[Stack] = &[
         way: Way::TlsAndHttp2,
         ..handed("go-http2")
     },
+    event_loop("chain"),
+    event_loop("chain-node"),
     blocking("tomcat"),
     handed("puma"),
     event_loop("axum"),

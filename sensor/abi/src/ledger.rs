@@ -52,8 +52,13 @@ pub struct Flags {
     pub same_read: u8,
     /// 1: the thread's request before had not been answered with one byte.
     pub previous_unanswered: u8,
+    /// Where it had no token: how the backend that sent it carried the request, one of the `STRENGTH_*` of
+    /// [`crate::record`]. 0: it had one.
+    pub handed: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: u8,
+    /// Thread group id of that backend.
+    pub from: u32,
 }
 
 impl Reading {
@@ -84,6 +89,7 @@ impl Reading {
             self.executable.device << 16
                 | u64::from(self.flags.same_read) << 8
                 | u64::from(self.flags.previous_unanswered),
+            u64::from(self.flags.from) << 8 | u64::from(self.flags.handed),
         ];
         let mut sum = self.sequence;
         let mut nth = 0;

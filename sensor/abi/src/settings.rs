@@ -80,6 +80,7 @@ pub struct Offsets {
     pub tcp_sock_copied_seq: u32,
     pub tcp_sock_write_seq: u32,
     pub sock_common_skc_family: u32,
+    pub sock_common_skc_state: u32,
     pub sock_common_skc_daddr: u32,
     pub sock_common_skc_rcv_saddr: u32,
     pub sock_common_skc_dport: u32,
@@ -138,4 +139,4 @@ pub enum Counter {
 pub const COUNTERS: u32 = 11;
 
 const _: () = assert!(size_of::<Settings>() == 48);
-const _: () = assert!(size_of::<Offsets>() == 56 * 4);
+const _: () = assert!(size_of::<Offsets>() == 57 * 4);

@@ -44,20 +44,33 @@ pub struct Arrived {
     pub stranger: u8,
     /// 1 where a service is entered by the socket's port.
     pub is_entry: u8,
-    /// 1 where the last token had been accepted before, at another socket.
+    /// 1 where the last request had been accepted before, at another socket.
     pub hop: u8,
     /// One of the `SIDE_*`.
     pub side: u8,
+    /// How the sender of the last request carried what it was sent for, one of the `STRENGTH_*` of
+    /// [`crate::record`]; 0 where its own token says what request it is.
+    pub handed: u8,
     /// Zero.
-    pub pad: [u8; 14],
+    pub pad: u8,
+    /// Thread group id of the backend that sent it, where `handed` is not 0.
+    pub from: u32,
+    /// [`Sender::stranger`] of who sent it.
+    pub stranger_at: u32,
+    /// Zero.
+    pub pad_sent: u32,
     /// `tcp_sock.snd_nxt` when that token came: what differs was sent after it.
     pub sent: u32,
     /// The last requests to arrive: the n-th at index n % [`QUEUE`].
     pub queue: [Arrival; QUEUE],
     /// The start of a token line that the last segment ended with.
     pub carry: [u8; CARRY],
+    /// The request that the head which is arriving was sent for, if it has no token; 0: none, or not known.
+    pub sent_for: u64,
+    /// What `handed` is for it.
+    pub sent_as: u8,
     /// Zero.
-    pub end: [u64; 2],
+    pub end: [u8; 7],
 }
 
 impl Arrived {
@@ -69,6 +82,32 @@ impl Arrived {
             self.stranger = 1;
         }
     }
+}
+
+/// Value of the `SENDERS` socket storage: for whom what a backend sends on a connection of its own is sent.
+///
+/// It is written by who holds the socket's lock, and read where the other end receives: on the same CPU
+/// where both are on one host, as a rule. `turn` is odd while it is being written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sender {
+    /// Writings begun and ended, in all.
+    pub turn: u32,
+    /// TCP sequence number of the first byte that is sent for it.
+    pub since: u32,
+    /// The request that the sending task carries; 0: none.
+    pub sequence: u64,
+    /// The service that the request is for.
+    pub service: u32,
+    /// Thread group id of the backend.
+    pub tgid: u32,
+    /// When its process last read what did not come through Clew, where it may be for that; see
+    /// [`crate::record::TaskContext::stranger`].
+    pub stranger: u32,
+    /// How it carries the request: one of the `STRENGTH_*` of [`crate::record`].
+    pub strength: u8,
+    /// Zero.
+    pub pad: [u8; 3],
 }
 
 /// Nobody has looked whether somebody listens on the socket's port.

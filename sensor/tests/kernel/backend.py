@@ -2,13 +2,18 @@
 
 argv[1]: address to listen on; argv[2]: bytes per recv; argv[3], if there: "defer", for
 TCP_DEFER_ACCEPT, "splice", to read by splice, or "peek", to look a while before it
-reads, or "hop" or "hop-tcp", to have an application server behind it. Prints its port, then serves until killed.
+reads, or "hop" or "hop-tcp", to have an application server behind it, to which there is a connection from
+the start with "hop-tcp-early". Prints its port, then serves until killed.
   GET /via/PROTOCOL/READING/VERB/ARGUMENT
                         has the application server do the rest, through a unix socket or TCP, and answers with its pid and answer: PROTOCOL
                         is http, kept (http on one connection for all, with a body that looks like the first request), unheard
-                        (http, and nobody waits for the answer), fastcgi, nameless (fastcgi without the token's header) or nested (fastcgi
+                        (http, and nobody waits for the answer), bare (http without the token's header), bare-kept (kept
+                        without it), split (bare, with the empty line in a segment of its own), forged (bare, with a header
+                        that looks like it), fastcgi, nameless (fastcgi without the token's header) or nested (fastcgi
                         whose body looks like a request with the first token); READING is whole, pieces
                         (as PHP-FPM reads), vectors (recvmsg) or body (whole, and 4096 bytes of a body)
+  GET /pool/...         as via, from a thread that was there before any request
+  GET /where            answers with the application server's port
   GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /thread/COMMAND   as run, from a thread that was not there before
@@ -33,6 +38,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from urllib.parse import unquote
+
+words = sys.argv[3:]
+if "hop-tcp-early" in words:
+    words.append("hop-tcp")
 
 def run(command):
     done = subprocess.run(["/bin/sh", "-c", command], cwd="/usr", env={"SECRET": "hunter2"})
@@ -96,7 +105,7 @@ def raw(kind):
 def application_server():
     """A process that is sent requests through a unix socket, one connection each; a function to send one."""
     global listener
-    if "hop-tcp" in sys.argv[3:]:
+    if "hop-tcp" in words:
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     else:
         listener = socket.socket(socket.AF_UNIX)
@@ -128,7 +137,7 @@ def parameters(fields):
     return record(1, b"\0\1\0\0\0\0\0\0") + record(4, pairs)
 
 def connect():
-    s = socket.socket(socket.AF_INET if "hop-tcp" in sys.argv[3:] else socket.AF_UNIX)
+    s = socket.socket(socket.AF_INET if "hop-tcp" in words else socket.AF_UNIX)
     s.connect(application)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1) if s.family == socket.AF_INET else None
     return s
@@ -138,16 +147,25 @@ kept = None
 def forward(protocol, head, target):
     line, *fields = head.decode("latin-1").split("\r\n")
     global kept
-    if protocol == "kept":
+    if protocol in ("bare", "bare-kept", "split", "forged"):
+        fields = [field for field in fields if not field.lower().startswith("x-clew-token")]
+    if protocol == "forged":
+        fields += ["X-Clew-Token: " + "A" * len(seen_tokens[0])]
+    if protocol in ("kept", "bare-kept"):
         kept = kept or connect()
         s = kept
     else:
         s = connect()
     with nullcontext() if s is kept else s:
-        if protocol in ("http", "unheard", "kept"):
+        if protocol in ("http", "unheard", "kept", "bare", "bare-kept", "split", "forged"):
             rest = "\r\n".join(["Host: app", "X-Long: " + "l" * 900] + fields)
-            s.sendall(f"GET {target} HTTP/1.1\r\n{rest}\r\n\r\n".encode("latin-1"))
-            if protocol == "kept":
+            head = f"GET {target} HTTP/1.1\r\n{rest}\r\n".encode("latin-1")
+            if protocol == "split":
+                s.sendall(head)
+                time.sleep(0.05)
+                head = b""
+            s.sendall(head + b"\r\n")
+            if "kept" in protocol:
                 # The body, in a segment of its own, is a request that was sent before.
                 time.sleep(0.05)
                 s.sendall(first_head.ljust(4096))
@@ -179,6 +197,8 @@ def serve_application(connection):
     pieces = b"/pieces/" in start
     if not pieces:
         data = connection.recvmsg(65536)[0] if b"/vectors/" in start else connection.recv(65536)
+        while start[0] != 1 and b"\r\n\r\n" not in data:
+            data += connection.recv(65536)
         if b"/body/" in start:
             exactly(connection, 4096)
     if start[0] != 1:
@@ -214,6 +234,12 @@ def via(argument):
     protocol, _, rest = argument.partition("/")
     return forward(protocol, last_head, "/" + rest)
 
+def via_pool(argument):
+    return pool.submit(via, argument).result()
+
+def where(_):
+    return str(application[1])
+
 def echo(_):
     return last_head.decode("latin-1")
 
@@ -238,13 +264,13 @@ def tokens(_):
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
     verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
-             "two": two, "tokens": tokens, "via": via, "echo": echo}
+             "two": two, "tokens": tokens, "via": via, "pool": via_pool, "where": where, "echo": echo}
     return verbs.get(verb, lambda _: "ok")(argument)
 
 def read(connection, size):
-    if "peek" in sys.argv[3:] and connection.recv(size, socket.MSG_PEEK):
+    if "peek" in words and connection.recv(size, socket.MSG_PEEK):
         time.sleep(0.2)
-    if "splice" not in sys.argv[3:]:
+    if "splice" not in words:
         return connection.recv(size)
     connection.setblocking(True)
     out, into = os.pipe()
@@ -273,11 +299,13 @@ def serve(connection, size):
         connection.sendall(body)
 
 first_head = b""
-if "hop" in sys.argv[3:] or "hop-tcp" in sys.argv[3:]:
+if "hop" in words or "hop-tcp" in words:
     application = application_server()
+if "hop-tcp-early" in words:
+    kept = connect()
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 listener = socket.create_server((sys.argv[1], 0), family=family, backlog=64)
-if "defer" in sys.argv[3:]:
+if "defer" in words:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
 print(listener.getsockname()[1], flush=True)
 while True:

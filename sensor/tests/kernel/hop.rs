@@ -30,7 +30,11 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Sends a request that the application server answers; its sequence, and the process that did.
-fn ask(stage: &Stage, client: &mut Client, target: &str) -> Result<(Sequence, u32, String)> {
+pub(crate) fn ask(
+    stage: &Stage,
+    client: &mut Client,
+    target: &str,
+) -> Result<(Sequence, u32, String)> {
     let (sequence, head) = stage.head(target);
     client.send(&head)?;
     let answer = client.answer()?;
@@ -39,7 +43,7 @@ fn ask(stage: &Stage, client: &mut Client, target: &str) -> Result<(Sequence, u3
 }
 
 /// Every reading of a request.
-fn readings(stage: &mut Stage, sequence: Sequence) -> Result<Vec<Bound>> {
+pub(crate) fn readings(stage: &mut Stage, sequence: Sequence) -> Result<Vec<Bound>> {
     let of_it = |event: &KernelEvent| match event {
         KernelEvent::Bound(bound) if bound.sequence == sequence => Some(bound.clone()),
         _ => None,

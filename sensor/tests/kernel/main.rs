@@ -6,6 +6,7 @@
 mod announced;
 mod hop;
 mod policy;
+mod send;
 mod stage;
 mod stop;
 mod thread;
@@ -21,6 +22,7 @@ fn main() {
     let tests = [
         thread::TESTS,
         hop::TESTS,
+        send::TESTS,
         announced::TESTS,
         stop::TESTS,
         policy::TESTS,

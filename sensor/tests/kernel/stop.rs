@@ -240,7 +240,7 @@ fn nothing_is_left() -> Result<()> {
     // Other tests of this process have pins too; this one's must go.
     let pid = stage.backend.pid();
     let programs = clew_sensor::statistics::of(&stage.sensor)?;
-    ensure!(programs.len() == 12, "{programs:?}");
+    ensure!(programs.len() == 14, "{programs:?}");
     ensure!(pins()? > 0);
     let ids: Vec<u32> = programs.iter().map(|program| program.id).collect();
     drop(stage);
