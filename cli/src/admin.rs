@@ -3,7 +3,6 @@
 //! One JSON object a line each way; a line longer than a kilobyte ends the connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clew_protocol::Moment;
 use clew_proxy::Handle;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 const SOCKET: &str = "admin.sock";
@@ -23,10 +23,10 @@ const LINE_BYTES: u64 = 1024;
 pub(crate) enum Request {
     /// The bans in force.
     Bans,
-    /// Ban an address.
-    Ban { address: IpAddr, seconds: u64 },
+    /// Ban an address, or all of a prefix.
+    Ban { source: IpNet, seconds: u64 },
     /// Lift a ban.
-    Unban { address: IpAddr },
+    Unban { source: IpNet },
     /// Sums since start.
     Counters,
 }
@@ -44,9 +44,20 @@ pub(crate) enum Reply {
 /// One ban.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BanEntry {
-    pub(crate) address: IpAddr,
+    /// An address, or a prefix with its length.
+    pub(crate) source: String,
     pub(crate) seconds_left: u64,
     pub(crate) incident: Option<String>,
+    /// What was refused at the interfaces of `ban.interfaces`.
+    pub(crate) dropped: Option<DroppedPackets>,
+}
+
+/// Packets of a banned source.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DroppedPackets {
+    pub(crate) packets: u64,
+    /// How long after the ban the first was dropped, milliseconds.
+    pub(crate) first_after_ms: f64,
 }
 
 /// The socket, bound; its file goes on drop.
@@ -111,11 +122,11 @@ fn converse(stream: &UnixStream, handle: &Handle) -> Result<()> {
 fn answer(request: Request, handle: &Handle) -> Reply {
     match request {
         Request::Bans => Reply::Bans { bans: bans(handle) },
-        Request::Ban { address, seconds } => Reply::Done {
-            changed: handle.ban(address, Duration::from_secs(seconds), None),
+        Request::Ban { source, seconds } => Reply::Done {
+            changed: handle.ban(source, Duration::from_secs(seconds), None),
         },
-        Request::Unban { address } => Reply::Done {
-            changed: handle.unban(address),
+        Request::Unban { source } => Reply::Done {
+            changed: handle.unban(source),
         },
         Request::Counters => Reply::Counters {
             edge: serde_json::to_value(handle.counters()).unwrap_or_default(),
@@ -126,11 +137,24 @@ fn answer(request: Request, handle: &Handle) -> Reply {
 fn bans(handle: &Handle) -> Vec<BanEntry> {
     let now = Moment::now();
     let entry = |ban: clew_proxy::Ban| BanEntry {
-        address: ban.address,
+        source: name_of(ban.source),
         seconds_left: ban.until.since(now).as_secs(),
         incident: ban.incident.map(|incident| incident.to_string()),
+        dropped: ban.dropped.map(|it| DroppedPackets {
+            packets: it.packets,
+            first_after_ms: it.first.since(ban.since).as_secs_f64() * 1e3,
+        }),
     };
     handle.bans().into_iter().map(entry).collect()
+}
+
+/// An address without the length that says it is one.
+fn name_of(source: IpNet) -> String {
+    if source.prefix_len() == source.max_prefix_len() {
+        source.addr().to_string()
+    } else {
+        source.to_string()
+    }
 }
 
 /// Asks the clew that serves `state`.

@@ -31,6 +31,8 @@ pub(crate) struct Configuration {
     pub(crate) sensor: Option<SensorConfiguration>,
     pub(crate) ban: bool,
     pub(crate) ban_span: Duration,
+    /// Interfaces that banned sources are refused at.
+    pub(crate) ban_interfaces: Vec<String>,
     pub(crate) state: PathBuf,
     pub(crate) user: String,
 }
@@ -79,6 +81,12 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         true => Some(sensor(&raw, overrides, &services, &state)?),
         false => None,
     };
+    if sensor.is_none() && !raw.ban.interfaces.is_empty() {
+        bail!(
+            "ban.interfaces needs the sensor, which loads the program that refuses there; \
+             leave it out, or run with the sensor"
+        );
+    }
     let default_threads = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Configuration {
         listeners: listeners(&raw, overrides)?,
@@ -93,6 +101,7 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
         ban: raw.ban.enabled,
         ban_span: Duration::from_secs(raw.ban.seconds),
+        ban_interfaces: raw.ban.interfaces.clone(),
         user: raw.state.user.clone(),
         services,
         sensor,

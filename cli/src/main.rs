@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod barrier;
 mod beat;
 mod config;
 mod inspection;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use clew_protocol::incident::Incident;
+use ipnet::IpNet;
 
 use crate::admin::{Reply, Request, ask};
 use crate::config::{Overrides, default_state};
@@ -128,10 +130,11 @@ enum IncidentsCommand {
 enum BansCommand {
     /// Bans in force
     List(StateArgs),
-    /// Refuse an address
+    /// Refuse an address, or all of a prefix
     Add {
-        /// IPv4 or IPv6 address
-        address: IpAddr,
+        /// IPv4 or IPv6 address, or a prefix (203.0.113.0/24)
+        #[arg(value_name = "ADDRESS or PREFIX", value_parser = source)]
+        source: IpNet,
         /// For how long
         #[arg(long, default_value_t = 3600)]
         seconds: u64,
@@ -140,8 +143,9 @@ enum BansCommand {
     },
     /// Lift a ban
     Remove {
-        /// IPv4 or IPv6 address
-        address: IpAddr,
+        /// What was banned
+        #[arg(value_name = "ADDRESS or PREFIX", value_parser = source)]
+        source: IpNet,
         #[command(flatten)]
         state: StateArgs,
     },
@@ -295,16 +299,28 @@ fn find<'a>(incidents: &'a [Incident], id: &str, state: &Path) -> Result<&'a Inc
     }
 }
 
+/// An address is a prefix of full length.
+fn source(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let source = address.or_else(|_| text.parse::<IpNet>());
+    let source = source.map_err(|_| "neither an address nor a prefix like 203.0.113.0/24")?;
+    if source.prefix_len() == 0 {
+        return Err("that would be everybody".to_owned());
+    }
+    Ok(source.trunc())
+}
+
 fn bans(command: BansCommand) -> Result<()> {
     let (state, request) = match command {
         BansCommand::List(state) => (state, Request::Bans),
         BansCommand::Add {
-            address,
+            source,
             seconds,
             state,
-        } => (state, Request::Ban { address, seconds }),
-        BansCommand::Remove { address, state } => (state, Request::Unban { address }),
+        } => (state, Request::Ban { source, seconds }),
+        BansCommand::Remove { source, state } => (state, Request::Unban { source }),
     };
+    let is_ban = matches!(request, Request::Ban { .. });
     let reply = ask(&state.directory(), &request)?;
     if state.json {
         println!("{}", serde_json::to_string_pretty(&reply)?);
@@ -315,10 +331,17 @@ fn bans(command: BansCommand) -> Result<()> {
         Reply::Bans { bans } => {
             for ban in bans {
                 let why = ban.incident.unwrap_or_else(|| "by hand".to_owned());
-                println!("{:39}  {:>6} s left  {why}", ban.address, ban.seconds_left);
+                print!("{:43}  {:>6} s left  {why}", ban.source, ban.seconds_left);
+                match ban.dropped {
+                    Some(dropped) => println!("  {} packets dropped", dropped.packets),
+                    None => println!(),
+                }
             }
         }
         Reply::Done { changed: true } => println!("done"),
+        Reply::Done { changed: false } if is_ban => {
+            bail!("not banned: a trusted hop is there (trust.hops), and everybody behind it")
+        }
         Reply::Done { changed: false } => println!("there was no such ban"),
         Reply::Counters { .. } | Reply::Error { .. } => bail!("unexpected answer"),
     }

@@ -270,6 +270,7 @@ pub(crate) struct AllowConnect {
 pub(crate) struct BanTable {
     pub(crate) enabled: bool,
     pub(crate) seconds: u64,
+    pub(crate) interfaces: Vec<String>,
 }
 
 impl Default for BanTable {
@@ -277,6 +278,7 @@ impl Default for BanTable {
         Self {
             enabled: true,
             seconds: 3600,
+            interfaces: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `clew run`: everything that needs rights first, then none.
 
 use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use clew_sensor::{LoadError, Mode, Sensor, Service};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
+use crate::barrier;
 use crate::config::{Configuration, SensorConfiguration};
 use crate::inspection::Inspection;
 use crate::log;
@@ -49,6 +51,20 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
             let told = kernel.sensor.pass_over(socket);
             told.context("the kernel cannot be told which sockets the proxy listens on")?;
         }
+    }
+    if let Some(kernel) = &mut kernel
+        && !configuration.ban_interfaces.is_empty()
+    {
+        let ports: Vec<u16> = edge
+            .handle()
+            .addresses()
+            .iter()
+            .map(SocketAddr::port)
+            .collect();
+        let interfaces = &configuration.ban_interfaces;
+        let raised = kernel.sensor.raise_barrier(interfaces, &ports);
+        let barrier = raised.context("ban.interfaces: banned sources cannot be refused there")?;
+        barrier::raise(&edge.handle(), barrier);
     }
     let admin = Admin::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;

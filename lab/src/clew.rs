@@ -1,12 +1,13 @@
 //! Clew itself, as a user would start it.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::incident::Incident;
+use serde_json::Value;
 
 use crate::process::Process;
 
@@ -113,6 +114,17 @@ impl Clew {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Sources of which packets were dropped, and how long after the ban the first was, milliseconds.
+    pub(crate) fn dropped(&self) -> Result<Vec<(IpAddr, f64)>> {
+        let bans: Value = serde_json::from_str(&self.ask(&["bans", "list", "--json"])?)?;
+        let bans = bans["bans"].as_array().context("no list of bans")?;
+        let dropped = bans.iter().filter_map(|ban| {
+            let after = ban["dropped"]["first_after_ms"].as_f64()?;
+            Some((ban["source"].as_str()?.parse().ok()?, after))
+        });
+        Ok(dropped.collect())
     }
 
     /// The tree of an incident, as a person sees it.

@@ -36,11 +36,21 @@ impl Answer {
 ///
 /// The connection was refused or closed before anything was sent.
 pub(crate) fn send(source: Ipv4Addr, port: u16, request: &str) -> Result<Answer> {
-    let start = Instant::now();
+    send_to(source, (Ipv4Addr::LOCALHOST, port).into(), request)
+}
+
+/// A connection from an address of this host's.
+pub(crate) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     bind(&socket, &SocketAddr::from((source, 0)))?;
-    connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    let mut stream = TcpStream::from(socket);
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// As [`send`], to wherever.
+pub(crate) fn send_to(source: Ipv4Addr, to: SocketAddr, request: &str) -> Result<Answer> {
+    let start = Instant::now();
+    let mut stream = connect_from(source, to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
     let bytes = read_response(&mut stream);

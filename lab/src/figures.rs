@@ -8,10 +8,15 @@ use serde_json::{Map, Value};
 /// Writes `target/figures/NAME.json`, and prints it.
 pub(crate) fn write(name: &str, figures: &Value) -> Result<()> {
     save(name, figures)?;
+    print(figures);
+    Ok(())
+}
+
+/// A table for people.
+pub(crate) fn print(figures: &Value) {
     if let Value::Object(table) = figures {
         show(table, 2);
     }
-    Ok(())
 }
 
 /// A line for each figure; groups of figures below their name, quantiles beside it.

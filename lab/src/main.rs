@@ -15,6 +15,7 @@ mod figures;
 mod lab;
 mod ldap;
 mod process;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -31,6 +31,12 @@ impl Neighbours {
         contains(&self.trusted.networks, address.to_canonical())
     }
 
+    /// Whether a trusted hop is in `network`.
+    pub(crate) fn trusts_any_of(&self, network: IpNet) -> bool {
+        let mut trusted = self.trusted.networks.iter();
+        trusted.any(|it| it.contains(&network) || network.contains(it))
+    }
+
     /// The sender of `request`, which came from `peer`.
     ///
     /// An address of a trusted hop counts as shared: whoever is behind it, it is never banned.

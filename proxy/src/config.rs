@@ -186,7 +186,7 @@ impl Default for Limits {
             write_deadline: Duration::from_secs(60),
             handshake_deadline: Duration::from_secs(5),
             h2_streams: 128,
-            bans: 65_536,
+            bans: 131_072,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The edge at work: listeners, worker threads, and the handle that others hold.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clew_protocol::{IncidentId, Sequence};
 use clew_rules::engine::RuleSet;
+use ipnet::IpNet;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
@@ -19,7 +20,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::bans::{Ban, Bans};
+use crate::bans::{Ban, Bans, Barrier, canonical};
 use crate::callbacks::Callbacks;
 use crate::client::Neighbours;
 use crate::config::{Config, ListenerConfig, TlsConfig};
@@ -204,24 +205,40 @@ impl Handle {
     }
 
     /// Refuses a source from now on: new connections are closed, requests answered 403. False for
-    /// a trusted hop, which is never refused: everybody behind it would be.
-    pub fn ban(&self, address: IpAddr, span: Duration, incident: Option<IncidentId>) -> bool {
+    /// trusted hops, which are never refused: everybody behind them would be; and for all addresses there are.
+    pub fn ban(
+        &self,
+        source: impl Into<IpNet>,
+        span: Duration,
+        incident: Option<IncidentId>,
+    ) -> bool {
+        let source = canonical(source.into());
         let gateway = &self.shared.gateway;
-        let may_be_banned = !gateway.neighbours.trusts(address);
+        let may_be_banned = source.prefix_len() > 0 && !gateway.neighbours.trusts_any_of(source);
         if may_be_banned {
-            gateway.bans.add(address, span, incident);
+            gateway.bans.add(source, span, incident);
         }
         may_be_banned
     }
 
-    /// Lifts a ban; whether there was one.
-    pub fn unban(&self, address: IpAddr) -> bool {
-        self.shared.gateway.bans.remove(address)
+    /// Lifts a ban; whether there was one. Of a prefix that is banned no part is let in.
+    pub fn unban(&self, source: impl Into<IpNet>) -> bool {
+        self.shared.gateway.bans.remove(source.into())
     }
 
     /// The bans in force.
     pub fn bans(&self) -> Vec<Ban> {
         self.shared.gateway.bans.list()
+    }
+
+    /// Forgets the bans that have ended. They refuse nobody before that either.
+    pub fn sweep_bans(&self) {
+        self.shared.gateway.bans.sweep();
+    }
+
+    /// Has the banned refused there too, before they reach the edge. To be asked once.
+    pub fn stand_behind(&self, barrier: impl Barrier + 'static) {
+        self.shared.gateway.bans.stand_behind(Box::new(barrier));
     }
 
     /// Judges requests that begin from now on by other rules; false when the edge was started

@@ -30,7 +30,7 @@ mod unescape;
 mod upload;
 mod upstream;
 
-pub use bans::Ban;
+pub use bans::{Ban, Barrier, Dropped};
 pub use config::{
     Announcement, Announcer, Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig,
     RulesConfig, ServiceConfig, StopCount, Tagging, TlsConfig, TrustedHops, UnknownCoding,

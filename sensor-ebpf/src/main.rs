@@ -13,6 +13,7 @@
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | deny | [`raw::socket`] | `cgroup/sock_create` |
+//! | ban | [`ban::refuse`] | `xdp`, at interfaces that are named |
 //!
 //! None of them hooks a system call: a process that does no socket receive, fork or exec never
 //! enters this code.
@@ -21,6 +22,7 @@
 #![feature(core_intrinsics)]
 #![allow(internal_features)]
 
+mod ban;
 mod bind;
 mod decide;
 mod deny;

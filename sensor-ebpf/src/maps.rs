@@ -13,6 +13,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
 use clew_sensor_abi::FileKey;
+use clew_sensor_abi::ban::{BANS as BAN_ENTRIES, Ban};
 use clew_sensor_abi::ledger::{Accepted, ENTRIES, HOPS as HOP_ENTRIES, Reading};
 use clew_sensor_abi::policy::{ExecKey, Service};
 use clew_sensor_abi::record::TaskContext;
@@ -85,6 +86,20 @@ pub static SPARE: PerCpuArray<Early, 1> = PerCpuArray::new();
 /// Ports that services are entered by (host order); one of the `PORT_*` for each.
 #[btf_map]
 pub static PORTS: HashMap<u32, u32, 1024> = HashMap::new();
+
+/// Ports that the proxy listens on (host order).
+#[btf_map]
+pub static FRONT_PORTS: HashMap<u32, u32, 1024> = HashMap::new();
+
+/// Addresses that are banned: found at once, however many there are.
+#[btf_map]
+pub static BANS: HashMap<[u8; 16], Ban, { BAN_ENTRIES as usize }, BPF_F_NO_PREALLOC_USIZE> =
+    HashMap::new();
+
+/// Prefixes that are.
+#[btf_map]
+pub static BAN_PREFIXES: LpmTrie<[u8; 16], Ban, { BAN_ENTRIES as usize }, BPF_F_NO_PREALLOC_USIZE> =
+    LpmTrie::new();
 
 #[btf_map]
 pub static SERVICES: Array<Service, 256> = Array::new();

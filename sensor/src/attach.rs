@@ -26,6 +26,8 @@ pub(crate) enum Hook {
     SocketOperations,
     /// The TCP sockets that are there, once; without it the rest works.
     Sockets,
+    /// What comes in at an interface.
+    Interface,
 }
 
 /// One program of `sensor-ebpf`, and the step it does.
@@ -112,6 +114,13 @@ pub(crate) const STEPS: [Step; 14] = [
     },
 ];
 
+/// What refuses the banned; only where interfaces are named.
+pub(crate) const BARRIER: Step = Step {
+    step: "ban",
+    program: "refuse",
+    hook: Hook::Interface,
+};
+
 /// The program that does nothing.
 pub(crate) const NULL: &str = "null";
 
@@ -158,6 +167,7 @@ impl Step {
             (Hook::SocketCreation, Some(Program::CgroupSock(it))) => it.load(),
             (Hook::SocketOperations, Some(Program::SockOps(it))) => it.load(),
             (Hook::Sockets, Some(Program::Iter(it))) => it.load("tcp", btf),
+            (Hook::Interface, Some(Program::Xdp(it))) => it.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     }

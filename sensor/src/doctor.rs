@@ -4,7 +4,7 @@ use std::error::Error;
 
 use aya::Btf;
 
-use crate::attach::{Hook, STEPS, Step};
+use crate::attach::{BARRIER, Hook, STEPS, Step};
 use crate::{btf, cgroup, pin, sensor};
 
 /// One thing that was looked at.
@@ -127,7 +127,8 @@ fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {
             )];
         }
     };
-    STEPS.iter().map(|step| program(step, ebpf, &btf)).collect()
+    let steps = STEPS.iter().chain([&BARRIER]);
+    steps.map(|step| program(step, ebpf, &btf)).collect()
 }
 
 fn program(step: &Step, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
@@ -158,6 +159,7 @@ fn provider(step: &Step) -> String {
         Hook::SocketCreation => "cgroup/sock_create".to_owned(),
         Hook::SocketOperations => "cgroup/sock_ops".to_owned(),
         Hook::Sockets => "iter/tcp".to_owned(),
+        Hook::Interface => "xdp".to_owned(),
     }
 }
 

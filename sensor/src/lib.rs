@@ -9,6 +9,7 @@
 
 mod announced;
 mod attach;
+mod barrier;
 mod btf;
 mod cgroup;
 mod decode;
@@ -28,6 +29,7 @@ pub mod statistics;
 mod stops;
 
 pub use announced::Announcer;
+pub use barrier::{Barrier, BarrierError, Dropped};
 pub use cgroup::mounted as cgroup2_mount;
 pub use decode::DecodeError;
 pub use pin::{clean, leftovers};

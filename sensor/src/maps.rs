@@ -3,7 +3,7 @@
 use aya::Pod;
 
 /// A shared ABI type on its way into or out of a map.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct Raw<T>(pub(crate) T);
 

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use crate::announced::Announcer;
 use crate::attach::STEPS;
+use crate::barrier::{Barrier, BarrierError};
 use crate::btf::{self, BtfError};
 use crate::hops::Log;
 use crate::ledger::Reads;
@@ -240,6 +241,20 @@ impl Sensor {
             .ok_or(MapError::KeyNotFound)?
             .try_into()?;
         fronts.insert(socket, 1, 0)
+    }
+
+    /// Has banned sources refused where they come in: at `interfaces`, for what the proxy listens for on `ports`.
+    /// To be asked once.
+    ///
+    /// # Errors
+    ///
+    /// See [`BarrierError`].
+    pub fn raise_barrier(
+        &mut self,
+        interfaces: &[String],
+        ports: &[u16],
+    ) -> Result<Barrier, BarrierError> {
+        Barrier::raise(&mut self.ebpf, &self.pins, interfaces, ports)
     }
 
     /// Waits up to `timeout` for an event that wants a verdict, then appends what there is in the
@@ -568,7 +583,7 @@ where
 }
 
 /// A map to keep.
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
+pub(crate) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
 where
     M: TryFrom<aya::maps::Map, Error = MapError>,
 {

@@ -28,6 +28,10 @@ pub(crate) const TESTS: &[Test] = &[
         bad_configurations_are_refused,
     ),
     ("faults::a_taken_port_is_an_error", a_taken_port_is_an_error),
+    (
+        "faults::a_missing_interface_is_an_error",
+        a_missing_interface_is_an_error,
+    ),
     ("faults::one_state_one_clew", one_state_one_clew),
     (
         "faults::a_log_that_nobody_reads_stalls_nobody",
@@ -111,6 +115,7 @@ fn the_doctor_speaks_json() -> Result<()> {
     let findings: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout)?;
     for step in [
         "kernel", "types", "rights", "tag", "bind", "send", "hop", "inherit", "decide", "deny",
+        "ban",
     ] {
         let of_step = |it: &&serde_json::Value| it["step"] == step;
         let found = findings.iter().find(of_step);
@@ -148,6 +153,11 @@ fn bad_configurations_are_refused() -> Result<()> {
             "clew.toml:3",
         ),
         ("", "--upstream"),
+        (
+            "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:9\"]\n\
+             [sensor]\nenabled = false\n[ban]\ninterfaces = [\"eth0\"]\n",
+            "ban.interfaces needs the sensor",
+        ),
     ] {
         std::fs::write(&file, text)?;
         let done = Command::new(CLEW).arg("check").arg(&file).output()?;
@@ -180,6 +190,36 @@ fn a_taken_port_is_an_error() -> Result<()> {
         !done.status.success() && said.contains("cannot listen on"),
         "{said}"
     );
+    Ok(())
+}
+
+/// An interface that is not there is said to be so, and nothing is left in the kernel.
+fn a_missing_interface_is_an_error() -> Result<()> {
+    let directory = shared_directory()?;
+    let file = directory.path().join("clew.toml");
+    std::fs::write(&file, "[ban]\ninterfaces = [\"no-such-if\"]\n")?;
+    let clew = Command::new(CLEW)
+        .args([
+            "run",
+            "--upstream",
+            "127.0.0.1:9",
+            "--listen",
+            "127.0.0.1:0",
+        ])
+        .arg("--config")
+        .arg(&file)
+        .arg("--state")
+        .arg(directory.path().join("state"))
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let pid = clew.id();
+    let done = clew.wait_with_output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(
+        !done.status.success() && said.contains("no network interface no-such-if"),
+        "{said}"
+    );
+    ensure!(pins_of(pid)? == 0, "{said}");
     Ok(())
 }
 

@@ -97,6 +97,27 @@ fn bans_by_hand() -> Result<()> {
             .success()
     );
     ensure!(stage.get("/")?.0 == 200);
+
+    ensure!(stage.ask(&["bans", "add", "127.0.0.7/8"])?.status.success());
+    ensure!(stage.get("/").is_err());
+    let listed = String::from_utf8(stage.ask(&["bans", "list"])?.stdout)?;
+    ensure!(listed.starts_with("127.0.0.0/8 "), "{listed}");
+    ensure!(
+        stage
+            .ask(&["bans", "remove", "127.0.0.0/8"])?
+            .status
+            .success()
+    );
+    ensure!(stage.get("/")?.0 == 200);
+
+    for (source, complaint) in [("0.0.0.0/0", "everybody"), ("localhost", "neither")] {
+        let refused = stage.ask(&["bans", "add", source])?;
+        let said = String::from_utf8(refused.stderr)?;
+        ensure!(
+            !refused.status.success() && said.contains(complaint),
+            "{said}"
+        );
+    }
     Ok(())
 }
 

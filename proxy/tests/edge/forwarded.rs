@@ -31,7 +31,7 @@ fn bans_follow_the_header_that_hops_own() -> Result<()> {
     let other = "X-Forwarded-For: 198.51.100.8\r\nForwarded: \u{e9}, for=198.51.100.7\r\n";
     for (header, banned, other) in [(XForwardedFor, banned, other), (Forwarded, other, banned)] {
         let stage = trusting(header)?;
-        let address = "198.51.100.7".parse()?;
+        let address: std::net::IpAddr = "198.51.100.7".parse()?;
         ensure!(stage.handle.ban(address, Duration::from_secs(60), None));
         ensure!(status(&stage, banned)? == 403, "{header:?}");
         ensure!(status(&stage, other)? == 200, "{header:?}");

@@ -104,7 +104,7 @@ fn version_2_names_the_client() -> Result<()> {
 #[test]
 fn a_banned_client_is_refused_behind_its_hop() -> Result<()> {
     let stage = trusting()?;
-    let banned = "198.51.100.9".parse()?;
+    let banned: IpAddr = "198.51.100.9".parse()?;
     stage.handle.ban(banned, Duration::from_secs(60), None);
     for (named, status) in [("198.51.100.9:1", 0), ("198.51.100.8:1", 200)] {
         let mut client = stage.client()?;

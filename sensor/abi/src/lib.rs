@@ -4,6 +4,7 @@
 //! compile time. Records start with a [`record::Header`]; `sensor/src/decode.rs` is the only reader.
 #![no_std]
 
+pub mod ban;
 pub mod ledger;
 pub mod policy;
 pub mod record;

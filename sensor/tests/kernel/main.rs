@@ -4,6 +4,7 @@
 //! Without root they cannot run, say so, and are counted as ignored.
 
 mod announced;
+mod barrier;
 mod hop;
 mod policy;
 mod send;
@@ -24,6 +25,7 @@ fn main() {
         hop::TESTS,
         send::TESTS,
         announced::TESTS,
+        barrier::TESTS,
         stop::TESTS,
         policy::TESTS,
     ]

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+mod barrier;
+
 use anyhow::{Context, Result, ensure};
 use clew_protocol::incident::Incident;
 use serde::Serialize;
@@ -40,7 +42,7 @@ struct Attack {
     own: bool,
 }
 
-pub(crate) fn run(clew: &Path) -> Result<()> {
+pub(crate) fn run(binary: &Path) -> Result<()> {
     let work = tempfile::Builder::new().prefix("clew-lab-").tempdir()?;
     open_to_all(work.path())?;
     let stack = Stack::named("gunicorn-sync").context("the stack is gone")?;
@@ -48,7 +50,7 @@ pub(crate) fn run(clew: &Path) -> Result<()> {
     let markers = private(&work.path().join("markers"))?;
     let config = format!("[trust]\nhops = [\"{HOP}\"]\nshared = [\"{SHARED}\"]\n");
     let state = work.path().join("clew");
-    let clew = Clew::configured(clew, running.port, "enforce", state, &config)?;
+    let clew = Clew::configured(binary, running.port, "enforce", state, &config)?;
     store(&clew, &markers)?;
     let attacks = attacks(&markers);
     let mut cases = Vec::new();
@@ -61,13 +63,16 @@ pub(crate) fn run(clew: &Path) -> Result<()> {
         cases.push(case);
     }
     clew.stop()?;
-    figures::save("bans", &serde_json::json!({ "cases": cases }))?;
+    let barrier = barrier::measure(binary, running.port, work.path(), &markers)?;
+    figures::print(&barrier);
+    let all = serde_json::json!({ "cases": cases, "barrier": barrier });
+    figures::save("bans", &all)?;
     for (case, attack) in cases.iter().zip(&attacks) {
         ensure!(case.stopped, "{}: it was not stopped", case.name);
         let right = case.banned == attack.own && case.served_after != attack.own;
         ensure!(right, "{}: {case:?}", case.name);
     }
-    Ok(())
+    barrier::check(&barrier)
 }
 
 /// An attacker leaves something behind that will run in a later visitor's request.
