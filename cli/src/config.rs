@@ -48,6 +48,15 @@ pub(crate) struct SensorConfiguration {
     pub(crate) policy: Policy,
     pub(crate) profile: PathBuf,
     pub(crate) cgroup: Option<PathBuf>,
+    /// The programs stay at work when Clew stops.
+    pub(crate) keep_programs: bool,
+}
+
+impl Configuration {
+    /// Whether the programs stay at work when Clew stops.
+    pub(crate) fn keeps_programs(&self) -> bool {
+        self.sensor.as_ref().is_some_and(|it| it.keep_programs)
+    }
 }
 
 /// What the command line says; it wins over the file.
@@ -266,6 +275,7 @@ fn sensor(
         policy,
         profile,
         cgroup: table.cgroup.clone(),
+        keep_programs: table.on_stop == raw::OnStop::Keep,
     })
 }
 

@@ -201,6 +201,16 @@ pub(crate) struct Sensor {
     pub(crate) trampolines: Vec<PathBuf>,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) on_stop: OnStop,
+}
+
+/// What becomes of the programs when Clew stops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnStop {
+    #[default]
+    Remove,
+    Keep,
 }
 
 impl Default for Sensor {
@@ -215,6 +225,7 @@ impl Default for Sensor {
             trampolines: Vec::new(),
             profile: None,
             cgroup: None,
+            on_stop: OnStop::Remove,
         }
     }
 }

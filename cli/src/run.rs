@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result, anyhow};
 use clew_correlator::profile::Profile;
 use clew_protocol::request::ProxyRecord;
-use clew_protocol::{ProxyId, TokenKey};
+use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_proxy::{Announcer, Edge, Handle, RulesConfig, StopCount, Tagging};
 use clew_sensor::{LoadError, Mode, Sensor, Service};
 use tokio::signal::unix::{SignalKind, signal};
@@ -106,7 +106,11 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     let _ = std::fs::remove_file(admin.path());
     served?;
     tended?;
-    tracing::info!("stopped; nothing is left in the kernel");
+    if configuration.keeps_programs() {
+        tracing::info!("stopped; the programs stay at work until clew runs again");
+    } else {
+        tracing::info!("stopped; nothing is left in the kernel");
+    }
     Ok(())
 }
 
@@ -165,6 +169,8 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
     let tagging = Tagging {
         key,
         proxy: PROXY,
+        // Microseconds since the kernel started: no proxy serves as many requests.
+        first: Sequence(Moment::now().0 / 1000),
         records: send,
         announcer: Announcer::new(move |it| {
             announcer.announce(it.local, it.peer, it.service, it.sequence)
@@ -246,6 +252,7 @@ fn tend(
             settings.redact_environment,
         ),
         learning: learning(&settings)?,
+        keep_programs: settings.keep_programs,
     };
     let stop = stop.clone();
     let thread = std::thread::Builder::new().name("clew-correlator".to_owned());

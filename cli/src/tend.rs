@@ -32,6 +32,8 @@ pub(crate) struct Tender {
     pub(crate) writer: Writer,
     pub(crate) correlator: Correlator,
     pub(crate) learning: Option<Learning>,
+    /// The programs stay at work when this ends in good order.
+    pub(crate) keep_programs: bool,
 }
 
 /// A profile being learned.
@@ -56,7 +58,7 @@ pub(crate) fn correlator(ban: bool, ban_span: Duration, redact_environment: bool
 }
 
 impl Tender {
-    /// Works until `stop`. The sensor goes with it: programs are detached on return.
+    /// Works until `stop`. The sensor goes with it: programs are detached on return, unless they are kept.
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Result<()> {
         let mut events = Vec::new();
         let mut actions = Vec::new();
@@ -189,6 +191,9 @@ impl Tender {
         self.correlator.handle(Input::Tick(late), &mut actions);
         self.act(&mut actions);
         self.write_profile();
+        if self.keep_programs {
+            self.sensor.leave_programs();
+        }
         Ok(())
     }
 }

@@ -256,6 +256,9 @@ pub struct Tagging {
     pub key: TokenKey,
     /// This proxy.
     pub proxy: ProxyId,
+    /// The name of the first request: higher than any that a proxy before this one has given, for some of those may
+    /// still be at work.
+    pub first: Sequence,
     /// Where request records go. Never waited for: what does not fit is counted.
     pub records: SyncSender<ProxyRecord>,
     /// How requests are named on connections whose bytes the kernel cannot read (TLS, HTTP/2).

@@ -101,13 +101,14 @@ impl Edge {
             .collect::<Result<Vec<_>, _>>()?;
         let tally = Arc::new(Tally::default());
         let connections = Arc::new(Semaphore::new(config.limits.connections));
+        let first = config.tagging.as_ref().map_or(Sequence(1), |it| it.first);
         let gateway = Arc::new(Gateway {
             services: Services::new(config.services)?,
             neighbours: Neighbours::new(config.trusted_hops, config.shared_addresses),
             gate: Gate::new(config.tagging.as_ref()),
             tagging: config.tagging,
             inspector: config.rules.map(Inspector::new),
-            flights: Flights::new()?,
+            flights: Flights::new(first)?,
             bans: Bans::new(config.limits.bans),
             tally,
             limits: config.limits,

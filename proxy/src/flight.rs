@@ -79,11 +79,11 @@ impl Flights {
     /// # Errors
     ///
     /// No descriptor is left for one of this process (`pidfd_open(2)`).
-    pub(crate) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new(first: Sequence) -> std::io::Result<Self> {
         let own = pidfd_open(getpid(), PidfdFlags::empty())?;
         Ok(Self {
             open: DashMap::new(),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(first.0),
             own,
         })
     }

@@ -140,6 +140,8 @@ pub(crate) fn guard(
 
 #[cfg(test)]
 mod tests {
+    use clew_protocol::Sequence;
+
     use super::*;
     use crate::flight::Flights;
 
@@ -154,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_opens_when_all_stops_are_decided_and_the_flight_is_free() {
-        let flights = Flights::new().expect("a descriptor");
+        let flights = Flights::new(Sequence(1)).expect("a descriptor");
         let flight = flights.begin(None, None);
         let gate = gate(2, Duration::from_secs(60));
         flight.hold();
@@ -173,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let flights = Flights::new().expect("a descriptor");
+        let flights = Flights::new(Sequence(1)).expect("a descriptor");
         let flight = flights.begin(None, None);
         assert!(!gate(1, Duration::from_millis(1)).wait(&flight).await);
     }

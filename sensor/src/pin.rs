@@ -5,6 +5,8 @@
 //! for its owner.
 
 use std::collections::HashSet;
+use std::fs::DirEntry;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -12,12 +14,15 @@ use std::time::{Duration, Instant};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::loaded_programs;
+use clew_sensor_abi::ABI_VERSION;
 use rustix::mount::{MountFlags, mount};
 
 use crate::cgroup::mount_point;
 
 const BPF_FS: &str = "/sys/fs/bpf";
 const PREFIX: &str = "clew-";
+/// How pins of a map are named, in distinction to those of links.
+const MAP: &[u8] = b"TASKS-";
 /// How long the kernel may take to detach what is no longer pinned; it takes milliseconds.
 const DETACHING: Duration = Duration::from_secs(5);
 
@@ -25,6 +30,7 @@ const DETACHING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct PinDirectory {
     path: PathBuf,
+    is_kept: bool,
 }
 
 impl PinDirectory {
@@ -35,11 +41,19 @@ impl PinDirectory {
         let start = start_time(pid).unwrap_or(0);
         let path = make_free(&root, pid, start)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
-        Ok(Self { path })
+        Ok(Self {
+            path,
+            is_kept: false,
+        })
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// It stays when this is dropped.
+    pub(crate) fn keep(&mut self) {
+        self.is_kept = true;
     }
 
     /// Hands the pins to the user the process is about to become, so that it can remove them.
@@ -53,6 +67,9 @@ impl PinDirectory {
 
 impl Drop for PinDirectory {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         if let Err(error) = remove(&self.path) {
             tracing::warn!(path = %self.path.display(), %error,
                 "pins left behind; run `clew doctor --clean` as root");
@@ -125,12 +142,40 @@ pub fn clean() -> io::Result<Vec<PathBuf>> {
 
 /// The kernel's ids of the programs that the pins in `directory` keep.
 fn programs_of(directory: &Path) -> io::Result<Vec<u32>> {
-    std::fs::read_dir(directory)?
+    let entries = std::fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    let is_link = |entry: &DirEntry| !entry.file_name().as_encoded_bytes().starts_with(MAP);
+    let links = entries.iter().filter(|entry| is_link(entry));
+    links
         .map(|entry| {
-            let link = FdLink::from(PinnedLink::from_pin(entry?.path()).map_err(io::Error::other)?);
-            Ok(link.info().map_err(io::Error::other)?.program_id())
+            let link = PinnedLink::from_pin(entry.path()).map_err(io::Error::other)?;
+            let info = FdLink::from(link).info().map_err(io::Error::other)?;
+            Ok(info.program_id())
         })
         .collect()
+}
+
+/// What tasks carry, left by a process that has gone: of the last one that has left something of this kind.
+pub(crate) fn left_tasks(kind: &TasksKind) -> io::Result<Option<PathBuf>> {
+    let pins = leftovers()?.into_iter().map(|it| it.join(&kind.0));
+    let left = pins.filter_map(|pin| Some((pin.metadata().ok()?.modified().ok()?, pin)));
+    Ok(left.max().map(|(_, pin)| pin))
+}
+
+/// The name of the pin of the map `TASKS`: who finds it under this name understands it.
+pub(crate) struct TasksKind(String);
+
+impl TasksKind {
+    /// For services of these names, in the order of their numbers.
+    pub(crate) fn new<'a>(services: impl Iterator<Item = &'a str>) -> Self {
+        let mut names = DefaultHasher::new();
+        services.for_each(|it| it.hash(&mut names));
+        let map = String::from_utf8_lossy(MAP);
+        Self(format!("{map}{ABI_VERSION}-{:016x}", names.finish()))
+    }
+
+    pub(crate) fn in_directory(&self, pins: &PinDirectory) -> PathBuf {
+        pins.join(&self.0)
+    }
 }
 
 /// An unlinked pin lets go of its link after an RCU grace period and from a work queue

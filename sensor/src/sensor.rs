@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
+use aya::maps::{
+    Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, RingBuf, SkStorage,
+};
 use aya::programs::ProgramError;
 use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
 use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
+use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
 use clew_sensor_abi::socket::{Early, Flow, PORT_OPAQUE, PORT_PLAIN};
 use rustix::event::epoll;
@@ -26,7 +29,7 @@ use crate::btf::{self, BtfError};
 use crate::hops::Log;
 use crate::ledger::Reads;
 use crate::maps::Raw;
-use crate::pin::PinDirectory;
+use crate::pin::{PinDirectory, TasksKind, left_tasks};
 use crate::policy::{Mode, Policy, service_number};
 use crate::stops::{Account, Stops};
 use crate::{cgroup, decode, file};
@@ -188,7 +191,9 @@ impl Sensor {
                 found,
             });
         }
-        let mut ebpf = open()?;
+        let services = config.services.iter().map(|it| it.name.as_str());
+        let kind = TasksKind::new(services);
+        let mut ebpf = open_after(&kind)?;
         let (key0, key1) = config.key.words();
         let current = Settings {
             key0,
@@ -212,7 +217,7 @@ impl Sensor {
         let account = Account::new(stops_of(&ebpf)?);
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let readiness = watch(&ring).map_err(LoadError::Wait)?;
-        let pins = attach_all(&mut ebpf, config.cgroup.as_deref())?;
+        let pins = attach_all(&mut ebpf, config.cgroup.as_deref(), &kind)?;
         Ok(Self {
             settings,
             current,
@@ -409,6 +414,11 @@ impl Sensor {
         programs.map(|(_, program)| program)
     }
 
+    /// The programs stay at work when this is dropped; a sensor of the next process follows on what tasks carry.
+    pub fn leave_programs(&mut self) {
+        self.pins.keep();
+    }
+
     /// Hands the pins to the user the process is about to become, so that a clean stop can
     /// remove them.
     ///
@@ -420,11 +430,50 @@ impl Sensor {
     }
 }
 
+/// As [`open`], with what tasks carry left by a process that has gone: what they start is judged on.
+fn open_after(kind: &TasksKind) -> Result<Ebpf, LoadError> {
+    let left = left_tasks(kind)
+        .unwrap_or_default()
+        .filter(|it| holds_tasks(it));
+    let Some(left) = left else {
+        return open();
+    };
+    match open_with(Some(&left)) {
+        Ok(ebpf) => {
+            tracing::info!(pin = %left.display(), "tasks of a clew that has gone are followed on");
+            Ok(ebpf)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "tasks of a clew that has gone are not followed");
+            open()
+        }
+    }
+}
+
+fn holds_tasks(pin: &Path) -> bool {
+    let info = MapInfo::from_pin(pin);
+    info.is_ok_and(|it| {
+        matches!(it.map_type(), Ok(MapType::TaskStorage))
+            && it.value_size() as usize == size_of::<TaskContext>()
+    })
+}
+
 /// Parses and loads the object's maps; no program yet.
 pub(crate) fn open() -> Result<Ebpf, LoadError> {
+    open_with(None)
+}
+
+/// What tasks carry; the value of the map is [`TaskContext`].
+const TASKS: &str = "TASKS";
+
+fn open_with(tasks: Option<&Path>) -> Result<Ebpf, LoadError> {
     let offsets = Raw(btf::offsets(&btf::Btf::of_kernel()?)?);
+    let mut loader = EbpfLoader::new();
+    if let Some(tasks) = tasks {
+        loader.map_pin_path(TASKS, tasks);
+    }
     // aya 0.14 can make a task storage map but has no type to look into it; nor is one needed.
-    let loaded = EbpfLoader::new()
+    let loaded = loader
         .allow_unsupported_maps()
         .override_global("OFFSETS", &offsets, true)
         .load(OBJECT);
@@ -482,10 +531,19 @@ fn stops_of(ebpf: &Ebpf) -> Result<Stops, LoadError> {
     }
 }
 
-fn attach_all(ebpf: &mut Ebpf, cgroup: Option<&Path>) -> Result<PinDirectory, LoadError> {
+fn attach_all(
+    ebpf: &mut Ebpf,
+    cgroup: Option<&Path>,
+    kind: &TasksKind,
+) -> Result<PinDirectory, LoadError> {
     let btf = Btf::from_sys_fs()?;
     let cgroup = cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
     let pins = PinDirectory::create().map_err(LoadError::Pin)?;
+    if let Some(tasks) = ebpf.map(TASKS) {
+        tasks
+            .pin(kind.in_directory(&pins))
+            .map_err(|error| LoadError::Pin(io::Error::other(error)))?;
+    }
     for step in STEPS {
         let Some(link) = step.attach(ebpf, &btf, &cgroup)? else {
             tracing::info!(program = step.program, "this kernel has no hook for it");

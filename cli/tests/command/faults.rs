@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use crate::Test;
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
         "faults::the_next_run_removes_what_a_killed_one_left",
         the_next_run_removes_what_a_killed_one_left,
     ),
+    ("faults::a_restart_leaves_no_gap", a_restart_leaves_no_gap),
     ("faults::the_doctor_speaks_json", the_doctor_speaks_json),
     (
         "faults::bad_configurations_are_refused",
@@ -105,6 +107,59 @@ fn the_next_run_removes_what_a_killed_one_left() -> Result<()> {
     ensure!(pins_of(stage.clew.0.id())? == 1);
     let (status, _) = stage.get("/run/true")?;
     ensure!(status == 403, "{status}");
+    Ok(())
+}
+
+/// Somebody starts shells in the backend's process all the time, while Clew is killed and started anew, and
+/// while it is stopped with its programs kept: none of them runs.
+fn a_restart_leaves_no_gap() -> Result<()> {
+    let mut stage = Stage::new(&[])?;
+    let configuration = stage.directory.path().join("keep.toml");
+    std::fs::write(&configuration, "[sensor]\non_stop = \"keep\"\n")?;
+    let keep = ["--config", &configuration.to_string_lossy()].map(str::to_owned);
+    let keep = keep.each_ref().map(String::as_str);
+    ensure!(stage.get("/")?.0 == 200);
+    let is_over = AtomicBool::new(false);
+    let upstream = stage.upstream;
+    let restarts = |stage: &mut Stage| -> Result<()> {
+        for signal in [Signal::KILL, Signal::TERM] {
+            stage.clew.signal(signal)?;
+            stage.clew.0.wait()?;
+            let next = crate::stage::start(stage.directory.path(), upstream, &keep)?;
+            (stage.clew, stage.port) = next;
+            let log = stage.log()?;
+            ensure!(log.contains("are followed on"), "{log}");
+        }
+        Ok(())
+    };
+    let answers = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut answers = Vec::new();
+            while !is_over.load(Ordering::Acquire) {
+                answers.push(crate::stage::get(upstream, "/run/true")?.1);
+            }
+            Ok::<_, anyhow::Error>(answers)
+        });
+        let restarted = restarts(&mut stage);
+        is_over.store(true, Ordering::Release);
+        let answers = asking.join().map_err(|_| anyhow!("who asks has panicked"));
+        restarted.and(answers?)
+    })?;
+    let ran = answers.iter().filter(|it| *it != "status -9").count();
+    ensure!(ran == 0, "{ran} of {} shells ran", answers.len());
+    // Its own requests are served, and what they start is stopped. It may be a stranger's: nobody is named.
+    let (status, body) = stage.get("/run/true")?;
+    ensure!(status == 200 && body == "status -9", "{status} {body}");
+    let pid = stage.clew.0.id();
+    stage.stop()?;
+    ensure!(pins_of(pid)? == 1, "the programs were to be kept");
+    ensure!(
+        Command::new(CLEW)
+            .args(["doctor", "--clean"])
+            .status()?
+            .success()
+    );
+    ensure!(pins_of(pid)? == 0);
     Ok(())
 }
 

@@ -178,6 +178,7 @@ impl Stage {
             shared_addresses: Vec::new(),
             threads: 1,
             tagging: Some(Tagging {
+                first: Sequence(1),
                 key: TokenKey::new([7; 16]),
                 proxy: ProxyId(1),
                 records: records_in,
