@@ -20,7 +20,7 @@ demo: build-lab
 
 lab: build-lab
 	scripts/lab-stacks
-	@failed=0; for part in lab evasions bans attribution; do \
+	@failed=0; for part in lab evasions storm bans attribution; do \
 	  target/release/clew-lab $$part || failed=1; done; exit $$failed
 
 bench: setup

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,8 @@ use clew_protocol::Moment;
 use clew_proxy::Handle;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use crate::beat::Latest;
 
 const SOCKET: &str = "admin.sock";
 const LINE_BYTES: u64 = 1024;
@@ -35,10 +38,20 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum Reply {
-    Bans { bans: Vec<BanEntry> },
-    Done { changed: bool },
-    Counters { edge: serde_json::Value },
-    Error { message: String },
+    Bans {
+        bans: Vec<BanEntry>,
+    },
+    Done {
+        changed: bool,
+    },
+    Counters {
+        edge: serde_json::Value,
+        /// None without a sensor, and in the first second.
+        kernel: Option<serde_json::Value>,
+    },
+    Error {
+        message: String,
+    },
 }
 
 /// One ban.
@@ -86,9 +99,9 @@ impl Admin {
     }
 
     /// Answers until the process ends.
-    pub(crate) fn serve(&self, handle: &Handle) {
+    pub(crate) fn serve(&self, handle: &Handle, sums: &Latest) {
         for stream in self.listener.incoming().flatten() {
-            if let Err(error) = converse(&stream, handle) {
+            if let Err(error) = converse(&stream, handle, sums) {
                 tracing::debug!(%error, "admin connection");
             }
         }
@@ -106,12 +119,12 @@ impl Admin {
     }
 }
 
-fn converse(stream: &UnixStream, handle: &Handle) -> Result<()> {
+fn converse(stream: &UnixStream, handle: &Handle, sums: &Latest) -> Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
     let line = read_line(stream)?;
     let reply = match serde_json::from_str(&line) {
-        Ok(request) => answer(request, handle),
+        Ok(request) => answer(request, handle, sums),
         Err(error) => Reply::Error {
             message: error.to_string(),
         },
@@ -119,7 +132,7 @@ fn converse(stream: &UnixStream, handle: &Handle) -> Result<()> {
     write_line(stream, &reply)
 }
 
-fn answer(request: Request, handle: &Handle) -> Reply {
+fn answer(request: Request, handle: &Handle, sums: &Latest) -> Reply {
     match request {
         Request::Bans => Reply::Bans { bans: bans(handle) },
         Request::Ban { source, seconds } => Reply::Done {
@@ -130,6 +143,10 @@ fn answer(request: Request, handle: &Handle) -> Reply {
         },
         Request::Counters => Reply::Counters {
             edge: serde_json::to_value(handle.counters()).unwrap_or_default(),
+            kernel: sums
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .and_then(|sums| serde_json::to_value(sums).ok()),
         },
     }
 }

@@ -1,6 +1,7 @@
 //! Once a second: the kernel is told that somebody is here, what was lost is said aloud, and what
 //! the correlator may have missed of the proxy is made up for.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,14 +11,26 @@ use clew_protocol::verdict::Action;
 use clew_protocol::{Moment, Sequence};
 use clew_proxy::Handle;
 use clew_sensor::Sensor;
+use serde::Serialize;
 
 /// How often the kernel is told that somebody is here.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Heartbeats between two lists of all that is in flight, when no record was lost.
 const LIST: u32 = 10;
 
+/// What the kernel side has counted by the last beat.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Sums {
+    sensor: clew_sensor::Counters,
+    correlator: clew_correlator::Counters,
+}
+
+/// The latest of them; none yet before the first beat, nor where there is no sensor.
+pub(crate) type Latest = Arc<Mutex<Option<Sums>>>;
+
 /// What has been seen, beat by beat.
 pub(crate) struct Beat {
+    latest: Latest,
     last: Moment,
     /// The next attempt's sequence at the last beat.
     next: Sequence,
@@ -28,8 +41,9 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(latest: Latest) -> Self {
         Self {
+            latest,
             last: Moment(0),
             next: Sequence(0),
             until_list: LIST,
@@ -63,6 +77,11 @@ impl Beat {
             correlator.handle(Input::Proxy(ProxyRecord::InFlight(list)), actions);
         }
         self.tell(handle, sensor, correlator);
+        let sums = Sums {
+            sensor: sensor.counters(),
+            correlator: correlator.counters(),
+        };
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(sums);
         Ok(())
     }
 

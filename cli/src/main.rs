@@ -83,6 +83,8 @@ enum Command {
         #[command(subcommand)]
         command: BansCommand,
     },
+    /// What the clew that runs has counted since it started
+    Counters(StateArgs),
 }
 
 #[derive(Args)]
@@ -203,6 +205,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Incidents { command } => incidents(command)?,
         Command::Rules { command } => return rules::run(command),
         Command::Bans { command } => bans(command)?,
+        Command::Counters(state) => counters(&state)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -297,6 +300,27 @@ fn find<'a>(incidents: &'a [Incident], id: &str, state: &Path) -> Result<&'a Inc
             state.display()
         ),
     }
+}
+
+fn counters(state: &StateArgs) -> Result<()> {
+    let reply = ask(&state.directory(), &Request::Counters)?;
+    let Reply::Counters { edge, kernel } = &reply else {
+        bail!("unexpected answer");
+    };
+    if state.json {
+        println!("{}", serde_json::to_string_pretty(&reply)?);
+        return Ok(());
+    }
+    let kernel = kernel.as_ref().and_then(serde_json::Value::as_object);
+    let parts = kernel.into_iter().flatten();
+    let edge = ("edge".to_owned(), edge.clone());
+    for (part, sums) in std::iter::once((&edge.0, &edge.1)).chain(parts) {
+        println!("{part}");
+        for (name, sum) in sums.as_object().into_iter().flatten() {
+            println!("  {name:28} {sum}");
+        }
+    }
+    Ok(())
 }
 
 /// An address is a prefix of full length.

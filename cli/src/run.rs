@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
 use crate::barrier;
+use crate::beat::Latest;
 use crate::config::{Configuration, SensorConfiguration};
 use crate::inspection::Inspection;
 use crate::log;
@@ -80,11 +81,12 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     // From here on there are threads, and no rights.
     let handle = edge.handle();
     stop_on_signal(handle.clone())?;
-    serve_admin(&admin, handle.clone())?;
+    let sums = Latest::default();
+    serve_admin(&admin, handle.clone(), sums.clone())?;
     let stop = Arc::new(AtomicBool::new(false));
     // The last that can fail: an error after it would leave the programs in the kernel.
     let tender = kernel
-        .map(|it| tend(it, &configuration, store, &handle, &stop))
+        .map(|it| tend(it, &configuration, store, &handle, &stop, sums))
         .transpose()?;
     if sensor {
         run_soon(EDGE);
@@ -239,6 +241,7 @@ fn tend(
     store: Store,
     handle: &Handle,
     stop: &Arc<AtomicBool>,
+    sums: Latest,
 ) -> Result<JoinHandle<Result<()>>> {
     let settings = kernel.settings;
     let tender = Tender {
@@ -253,6 +256,7 @@ fn tend(
         ),
         learning: learning(&settings)?,
         keep_programs: settings.keep_programs,
+        sums,
     };
     let stop = stop.clone();
     let thread = std::thread::Builder::new().name("clew-correlator".to_owned());
@@ -298,10 +302,10 @@ fn learning(settings: &SensorConfiguration) -> Result<Option<Learning>> {
     }))
 }
 
-fn serve_admin(admin: &Admin, handle: Handle) -> Result<()> {
+fn serve_admin(admin: &Admin, handle: Handle, sums: Latest) -> Result<()> {
     let admin = admin.try_clone()?;
     let thread = std::thread::Builder::new().name("clew-admin".to_owned());
-    thread.spawn(move || admin.serve(&handle))?;
+    thread.spawn(move || admin.serve(&handle, &sums))?;
     Ok(())
 }
 

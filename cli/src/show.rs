@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clew_protocol::incident::{
     ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind,
 };
-use clew_protocol::kernel::Decision;
+use clew_protocol::kernel::{Decision, LostClass};
 use clew_protocol::verdict::Proof;
 
 /// Colours, or none.
@@ -85,6 +85,16 @@ pub(crate) fn tree(incident: &Incident, style: Style) -> String {
     }
     if incident.steps_cut > 0 {
         let _ = writeln!(out, "   ... and {} more steps", incident.steps_cut);
+    }
+    for loss in &incident.degraded {
+        let what = match loss.class {
+            LostClass::Exec => "program starts were not reported; steps may be missing",
+            LostClass::Connect => "connections were not reported; steps may be missing",
+            LostClass::Bound => {
+                "requests were read by nobody knows whom; only the certain is named"
+            }
+        };
+        let _ = writeln!(out, "   degraded: {} {what}", loss.records);
     }
     if let Some(request) = &incident.request {
         outcome(&mut out, incident, request);

@@ -16,7 +16,7 @@ use clew_protocol::{IncidentId, Moment, RequestId};
 use clew_proxy::Handle;
 use clew_sensor::Sensor;
 
-use crate::beat::Beat;
+use crate::beat::{Beat, Latest};
 use crate::store::Writer;
 
 /// How long events that want no verdict may lie in the ring.
@@ -34,6 +34,8 @@ pub(crate) struct Tender {
     pub(crate) learning: Option<Learning>,
     /// The programs stay at work when this ends in good order.
     pub(crate) keep_programs: bool,
+    /// Where others find what has been counted.
+    pub(crate) sums: Latest,
 }
 
 /// A profile being learned.
@@ -62,7 +64,7 @@ impl Tender {
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Result<()> {
         let mut events = Vec::new();
         let mut actions = Vec::new();
-        let mut beat = Beat::new();
+        let mut beat = Beat::new(self.sums.clone());
         while !stop.load(Ordering::Acquire) {
             events.clear();
             // Events first, then records: a request's record is sent before its first byte, so

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clew_protocol::incident::{
-    BanRecord, ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind, Timing,
+    BanRecord, ExecStep, Incident, IncidentAction, IncidentRequest, Loss, Step, StepKind, Timing,
 };
 use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey, Transport};
 use clew_protocol::{IncidentId, Moment, Sequence};
@@ -215,7 +215,12 @@ impl Case {
     }
 
     /// The record as of now.
-    pub(crate) fn record(&mut self, requests: &Requests, timestamp: String) -> Incident {
+    pub(crate) fn record(
+        &mut self,
+        requests: &Requests,
+        timestamp: String,
+        degraded: Vec<Loss>,
+    ) -> Incident {
         self.revision += 1;
         self.due = None;
         let request = self.attribution.sequence.and_then(|it| named(requests, it));
@@ -253,6 +258,7 @@ impl Case {
                 exec_to_cancel_ms: since(self.cancelled_at),
                 exec_to_ban_ms: since(self.banned_at),
             },
+            degraded,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use clew_protocol::incident::Loss;
 use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent, Lineage, LostClass};
 use clew_protocol::request::{ProxyRecord, RequestEnded};
 use clew_protocol::verdict::Action;
@@ -13,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::cases::{Case, Event, Thread, Trail, target_of};
 use crate::docket::{Docket, Place};
+use crate::losses::Losses;
 use crate::process::GRACE;
 use crate::proof::{Attribution, Common, Knowledge, Traces};
 use crate::requests::{MEMORY, Requests};
@@ -76,6 +78,10 @@ pub enum Deed {
 pub struct Counters {
     /// Kernel events.
     pub events: u64,
+    /// Program starts among them.
+    pub execs: u64,
+    /// Outbound flows among them.
+    pub connects: u64,
     /// Requests started.
     pub requests: u64,
     /// Requests, or their inputs, forgotten before their time.
@@ -107,7 +113,7 @@ pub struct Correlator {
     /// Incidents, before it is known whose.
     waiting: VecDeque<Event>,
     unweighed: Vec<Unweighed>,
-    lost: HashMap<LostClass, u64>,
+    losses: Losses,
     counters: Counters,
     /// The latest moment heard of.
     now: Moment,
@@ -127,7 +133,7 @@ impl Correlator {
             docket: Docket::default(),
             waiting: VecDeque::new(),
             unweighed: Vec::new(),
-            lost: HashMap::new(),
+            losses: Losses::default(),
             counters: Counters::default(),
             now: Moment(0),
             swept: Moment(0),
@@ -225,8 +231,14 @@ impl Correlator {
         self.counters.events += 1;
         match event {
             KernelEvent::Bound(bound) => self.bound(&bound),
-            KernelEvent::Exec(exec) => self.exec(&exec, actions),
-            KernelEvent::Connect(connect) => self.connect(&connect, actions),
+            KernelEvent::Exec(exec) => {
+                self.counters.execs += 1;
+                self.exec(&exec, actions);
+            }
+            KernelEvent::Connect(connect) => {
+                self.counters.connects += 1;
+                self.connect(&connect, actions);
+            }
             KernelEvent::Lost { class, total } => self.lose(class, total),
         }
     }
@@ -237,8 +249,7 @@ impl Correlator {
     }
 
     fn lose(&mut self, class: LostClass, total: u64) {
-        let before = self.lost.insert(class, total).unwrap_or(0);
-        let new = total.saturating_sub(before);
+        let new = self.losses.note(class, total, self.now);
         self.counters.lost = self.counters.lost.saturating_add(new);
         // An unreported read may be the one that would have proved us wrong. Nobody says when it
         // was: by the next tick at the latest.
@@ -367,7 +378,9 @@ impl Correlator {
         for mut gone in self.docket.file(thread, case) {
             // What is due later is due now.
             if gone.due.is_some() {
-                actions.push(report(&mut gone, &self.requests, self.config.epoch_ns));
+                let degraded = self.losses.felt(self.now);
+                let epoch = self.config.epoch_ns;
+                actions.push(report(&mut gone, &self.requests, epoch, degraded));
             }
         }
     }
@@ -466,7 +479,8 @@ impl Correlator {
         let epoch = self.config.epoch_ns;
         let is_due = |case: &&mut Case| case.due.is_some_and(|due| due <= now);
         for case in self.docket.all_mut().filter(is_due) {
-            actions.push(report(case, &self.requests, epoch));
+            let degraded = self.losses.felt(now);
+            actions.push(report(case, &self.requests, epoch, degraded));
         }
         // A few at each tick: a second's worth at once would keep a stop waiting.
         self.requests.expire(now);
@@ -509,9 +523,9 @@ fn time_of(input: &Input) -> Moment {
 }
 
 /// The record of a case as of now.
-fn report(case: &mut Case, requests: &Requests, epoch_ns: i128) -> Action {
+fn report(case: &mut Case, requests: &Requests, epoch_ns: i128, degraded: Vec<Loss>) -> Action {
     let at = timestamp(epoch_ns, case.decided_at);
-    Action::Report(Box::new(case.record(requests, at)))
+    Action::Report(Box::new(case.record(requests, at, degraded)))
 }
 
 /// RFC 3339 in UTC; empty for times outside year 1 to 9999.

@@ -13,6 +13,7 @@ mod content;
 mod correlator;
 mod docket;
 mod forgotten;
+mod losses;
 mod process;
 pub mod profile;
 mod proof;

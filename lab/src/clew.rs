@@ -127,6 +127,11 @@ impl Clew {
         Ok(dropped.collect())
     }
 
+    /// What it has counted.
+    pub(crate) fn counters(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ask(&["counters", "--json"])?)?)
+    }
+
     /// The tree of an incident, as a person sees it.
     pub(crate) fn tree(&self, incident: &Incident) -> Result<String> {
         self.ask(&["incidents", "show", &incident.id.to_string()])

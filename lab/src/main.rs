@@ -46,6 +46,8 @@ enum Command {
     Attribution(attribution::Options),
     /// Whom a ban must not hit: victims of other sites, later visitors, shared addresses
     Bans,
+    /// Ten thousand attempts while the attacker forks, and opens flows, as fast as can be
+    Storm,
     /// Attacks from inside a handler, each hiding in its own way
     Evasions {
         /// Cases by name; all if none is given
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Lab { attempts } => lab::run(&cli.clew, attempts),
         Command::Bans => bans::run(&cli.clew),
         Command::Attribution(options) => attribution::run(&cli.clew, &options),
+        Command::Storm => evasion::storm::run(&cli.clew),
         Command::Evasions { only } => evasion::run(&cli.clew, &only),
     };
     match done {

@@ -211,7 +211,7 @@ impl Step {
         link.map(Some)
     }
 
-    /// Loads the program and puts it on its hook; none where it has none and need not.
+    /// Loads the program and puts it on its hook; no link where it is done already, or has none and need not.
     pub(crate) fn attach(
         &self,
         ebpf: &mut Ebpf,
@@ -223,7 +223,10 @@ impl Step {
             .and_then(|()| self.hook_up(ebpf, cgroup));
         match done {
             Ok(link) => Ok(link),
-            Err(error) if self.is_dispensable(&error) => Ok(None),
+            Err(error) if self.is_dispensable(&error) => {
+                tracing::info!(program = self.program, "this kernel has no hook for it");
+                Ok(None)
+            }
             Err(source) => Err(LoadError::Program {
                 step: self.step,
                 program: self.program,

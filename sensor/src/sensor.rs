@@ -20,6 +20,7 @@ use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
 use clew_sensor_abi::socket::{Early, Flow, PORT_OPAQUE, PORT_PLAIN};
 use rustix::event::epoll;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::announced::Announcer;
@@ -129,7 +130,7 @@ pub enum LoadError {
 }
 
 /// Sums since the programs were loaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // documented at clew_sensor_abi::settings::Counter
 pub struct Counters {
     pub accepted: u64,
@@ -546,7 +547,6 @@ fn attach_all(
     }
     for step in STEPS {
         let Some(link) = step.attach(ebpf, &btf, &cgroup)? else {
-            tracing::info!(program = step.program, "this kernel has no hook for it");
             continue;
         };
         link.pin(pins.join(step.program))

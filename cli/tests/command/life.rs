@@ -63,6 +63,11 @@ fn an_attack_is_stopped_told_and_banned() -> Result<()> {
     );
     let bans = String::from_utf8(stage.ask(&["bans", "list"])?.stdout)?;
     ensure!(bans.starts_with("127.0.0.1 "), "{bans}");
+    wait_until("the kill is counted", || {
+        let counters = stage.ask(&["counters", "--json"])?.stdout;
+        let counters: serde_json::Value = serde_json::from_slice(&counters)?;
+        Ok(counters["kernel"]["sensor"]["killed"] == 1)
+    })?;
     // The token never shows: not in what is logged, not in what is kept, not in what is said.
     let (_, tokens) = crate::stage::get(stage.upstream, "/tokens")?;
     ensure!(tokens.split(' ').count() == 2, "{tokens}");

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{Ancestor, Decision, Strength, Transport};
+use crate::kernel::{Ancestor, Decision, LostClass, Strength, Transport};
 use crate::request::EdgeFindings;
 use crate::verdict::Proof;
 use crate::{IncidentId, RequestId, Sequence};
@@ -37,6 +37,19 @@ pub struct Incident {
     pub ban: Option<BanRecord>,
     /// Times, milliseconds.
     pub timing: Timing,
+    /// Kernel records that got lost in the minute before this was written: where `exec` or `connect` did, steps may be
+    /// missing; where `bound` did, nobody is named who is not certain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<Loss>,
+}
+
+/// Kernel records that got lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Of which kind.
+    pub class: LostClass,
+    /// How many.
+    pub records: u64,
 }
 
 /// The strongest measure taken.

@@ -30,7 +30,7 @@ pub enum KernelEvent {
 }
 
 /// Kinds of events that can be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LostClass {
     /// Requests of which it cannot be known any more who read them.

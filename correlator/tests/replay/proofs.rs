@@ -1,8 +1,8 @@
 //! What each attribution rests on, and what may be done about it.
 
 use clew_protocol::Sequence;
-use clew_protocol::incident::{IncidentAction, StepKind};
-use clew_protocol::kernel::{Decision, Lineage, ProcessKey, Strength};
+use clew_protocol::incident::{IncidentAction, Loss, StepKind};
+use clew_protocol::kernel::{Decision, Lineage, LostClass, ProcessKey, Strength};
 use clew_protocol::verdict::Proof;
 
 use crate::scene::{BACKEND, Scene, address, lineage};
@@ -308,6 +308,27 @@ fn a_request_has_several_readers() {
         scene.exec_at(at, lineage, &command, Decision::Killed);
     }
     assert_eq!(scene.condemned(), [1, 2]);
+}
+
+/// A record says what it may lack, as long as that may be felt.
+#[test]
+fn what_was_lost_is_said_for_a_minute() {
+    let mut scene = Scene::new();
+    scene.lose_reads();
+    scene.start(1, "/a\n");
+    scene.read(1, 1);
+    scene.exec(1, 1, "id");
+    let lost = Loss {
+        class: LostClass::Bound,
+        records: 1,
+    };
+    assert_eq!(scene.reports()[0].degraded, [lost]);
+    scene.forget();
+    scene.start(2, "/a\n");
+    scene.read(2, 2);
+    scene.exec(2, 2, "id");
+    let reports = scene.reports();
+    assert!(reports.last().is_some_and(|it| it.degraded.is_empty()));
 }
 
 #[test]

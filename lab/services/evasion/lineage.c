@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -190,6 +191,58 @@ static void flood(struct request *r) {
     run_payload(r);
 }
 
+static int is_over(struct request *r) {
+    char path[300];
+    return access(in_work(r, "storm-over", path, sizeof path), F_OK) == 0;
+}
+
+/* Flows as fast as they can be asked for, each an event, and forks, until WORK/storm-over is there. The response
+ * does not wait for them. */
+static void storm(struct request *r) {
+    for (int i = 0; i < 3; i++) {
+        if (fork() != 0) continue;
+        long done = 0;
+        struct timespec begun, now;
+        struct sockaddr_in to = sink(r);
+        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        clock_gettime(CLOCK_MONOTONIC, &begun);
+        do {
+            for (int n = 0; n < 512; n++, done++) {
+                if (i < 2) {
+                    connect(fd, (struct sockaddr *)&to, sizeof to);
+                } else {
+                    pid_t child = fork();
+                    if (child == 0) _exit(0);
+                    waitpid(child, NULL, 0);
+                }
+            }
+            clock_gettime(CLOCK_MONOTONIC, &now);
+        } while (!is_over(r) && now.tv_sec - begun.tv_sec < 120);
+        long ms = (now.tv_sec - begun.tv_sec) * 1000 + (now.tv_nsec - begun.tv_nsec) / 1000000;
+        note(r, "%s %ld in %ld ms", i < 2 ? "connects" : "forks", done, ms);
+        _exit(0);
+    }
+}
+
+/* A hundred attempts, each of which would make a mark of its own. */
+static void attempts(struct request *r) {
+    char path[300], mark[300];
+    int killed = 0;
+    in_work(r, "payload", path, sizeof path);
+    for (int n = 0; n < 100; n++) {
+        int status;
+        snprintf(mark, sizeof mark, "%s-%d", r->mark, n);
+        char *argv[] = {"payload", mark, NULL};
+        pid_t child = vfork();
+        if (child == 0) {
+            execv(path, argv);
+            _exit(127);
+        }
+        if (waitpid(child, &status, 0) == child && WIFSIGNALED(status)) killed++;
+    }
+    note(r, "killed %d", killed);
+}
+
 static void *linger(void *given) {
     sleep(*(int *)given);
     return NULL;
@@ -293,6 +346,8 @@ const struct evasion lineages[] = {
     {"cgroup-move", cgroup},
     {"delayed-thread", delayed},
     {"event-flood", flood},
+    {"storm", storm},
+    {"attempts", attempts},
     {"map-eviction", crowd},
     {"pid-reuse", pid_again},
     {"tid-reuse", tid_again},

@@ -7,6 +7,7 @@ mod direct;
 mod limits;
 mod sink;
 mod stage;
+pub(crate) mod storm;
 mod tokens;
 mod watch;
 
