@@ -24,6 +24,7 @@ lab: build-lab
 	  target/release/clew-lab $$part || failed=1; done; exit $$failed
 
 bench: setup
+	scripts/lab-stacks gunicorn-gthread node
 	cargo build --release --locked -p clew -p clew-benches
 	target/release/clew-bench
 	target/release/clew-bench-rules

@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn load(&self) -> Result<Sensor> {
+    pub(crate) fn load(&self) -> Result<Sensor> {
         Ok(Sensor::load(&Config {
             key: self.mint.borrow().key.clone(),
             proxy: PROXY,
@@ -129,6 +129,12 @@ impl<'a> Bench<'a> {
                 .map_err(|_| anyhow::anyhow!("the tender panicked"))??;
             shot
         })
+    }
+
+    /// A shot of tagged requests, with the sensor or without.
+    pub(crate) fn tagged(&self, with: bool, target: &str) -> Result<TaggedShot> {
+        let mut sensor = with.then(|| self.load()).transpose()?;
+        self.shot(self.span, sensor.as_mut(), target)
     }
 
     /// The backend, saturated by tagged requests: with the sensor, and with programs that do
@@ -210,7 +216,8 @@ impl<'a> Bench<'a> {
                     (
                         cost.name.clone(),
                         json!({
-                    "ns": rounded(each(cost)), "runs": rounded(cost.runs as f64 / requests) }),
+                    "ns": rounded(each(cost)), "runs": rounded(cost.runs as f64 / requests),
+                    "verified_instructions": cost.verified_instructions }),
                     )
                 })
                 .collect();

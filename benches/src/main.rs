@@ -6,6 +6,7 @@ mod inline;
 mod kernel;
 mod load;
 mod pairs;
+mod peers;
 mod side;
 mod tagged;
 
@@ -38,6 +39,9 @@ struct Cli {
     /// Measure this part alone, and write no figures
     #[arg(long)]
     only: Option<Part>,
+    /// Say back what comes to this port: the other end of a measurement
+    #[arg(long, hide = true)]
+    echo: Option<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,10 +54,15 @@ enum Part {
     Sensor,
     /// Kernel time of its programs
     Kernel,
+    /// The sensor beside bpftrace
+    Peers,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if let Some(port) = cli.echo {
+        return peers::echo(port);
+    }
     let work = tempfile::Builder::new().prefix("clew-bench-").tempdir()?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(work.path(), mode)?;
@@ -71,7 +80,16 @@ fn main() -> Result<()> {
         )?);
     }
     let mut kernel = Value::Null;
-    if !matches!(cli.only, Some(Part::Proxy | Part::Inline)) {
+    if matches!(cli.only, None | Some(Part::Peers)) {
+        let cgroup = Cgroup::new()?;
+        all.extend(peers::compare_all(
+            cli.pairs,
+            span / 2,
+            work.path(),
+            &cgroup,
+        )?);
+    }
+    if !matches!(cli.only, Some(Part::Proxy | Part::Inline | Part::Peers)) {
         let cgroup = Cgroup::new()?;
         let backend = Side::backend(1, work.path(), Some(&cgroup))?;
         let bench = Bench::new(&backend, &cgroup, span);

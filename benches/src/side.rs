@@ -100,6 +100,58 @@ impl Side {
         Self::start(command, port)
     }
 
+    /// Node answering a small body.
+    pub(crate) fn node(core: u8, cgroup: &Cgroup) -> Result<Self> {
+        let mut command = pinned(core, "node".as_ref());
+        command.arg(backends().join("hello.js"));
+        Self::start_at(cgroup.enter(&command))
+    }
+
+    /// gunicorn, one worker of a few threads, doing the same.
+    pub(crate) fn gunicorn(core: u8, work: &Path, cgroup: &Cgroup) -> Result<Self> {
+        let port = free_port()?;
+        let gunicorn = Path::new("target/lab/venv/bin/gunicorn");
+        ensure!(
+            gunicorn.exists(),
+            "gunicorn is missing: scripts/lab-stacks gunicorn-gthread"
+        );
+        let mut command = pinned(core, gunicorn.as_os_str());
+        command.arg("--chdir").arg(backends());
+        command.args([
+            "--bind",
+            &format!("127.0.0.1:{port}"),
+            "--worker-class",
+            "gthread",
+        ]);
+        command.args(["--workers", "1", "--threads", "4", "--keep-alive", "600"]);
+        command.arg("--worker-tmp-dir").arg(work);
+        command.args([
+            "--no-control-socket",
+            "--graceful-timeout",
+            "1",
+            "hello:app",
+        ]);
+        let mut command = cgroup.enter(&command);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        Self::start(command, port)
+    }
+
+    /// This program, saying back what it is told.
+    pub(crate) fn echo(core: u8, cgroup: &Cgroup) -> Result<Self> {
+        let port = free_port()?;
+        let own = std::env::current_exe()?;
+        let mut command = pinned(core, own.as_os_str());
+        command.args(["--echo", &port.to_string()]);
+        Self::start(cgroup.enter(&command), port)
+    }
+
+    /// Of one that looks for its port in the environment.
+    fn start_at(mut command: Command) -> Result<Self> {
+        let port = free_port()?;
+        command.env("PORT", port.to_string());
+        Self::start(command, port)
+    }
+
     /// How long it has been at work on its core.
     pub(crate) fn busy(&self) -> Result<Duration> {
         crate::tagged::time_at_work(self.child.id())
@@ -175,6 +227,10 @@ impl Drop for Cgroup {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn backends() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("backends")
 }
 
 /// Debian's `libnginx-mod-http-modsecurity`.

@@ -26,6 +26,8 @@ pub struct ProgramCost {
     pub runs: u64,
     /// Time spent in them, the counting itself included.
     pub run_time: Duration,
+    /// Instructions that the verifier has followed, over all paths (Linux 5.16).
+    pub verified_instructions: Option<u32>,
 }
 
 /// Switches counting on until the returned descriptor is dropped (Linux 5.8).
@@ -193,5 +195,6 @@ fn cost(info: &aya::programs::ProgramInfo) -> ProgramCost {
         name: info.name_as_str().unwrap_or_default().to_owned(),
         runs: info.run_count(),
         run_time: info.run_time(),
+        verified_instructions: info.verified_instruction_count(),
     }
 }
