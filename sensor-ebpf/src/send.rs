@@ -4,9 +4,9 @@
 //! backend opens is noted, and with each sending who sends, before a byte of it leaves. Who receives it finds
 //! the note ([`crate::tag`]). A message is followed as a fork is.
 //!
-//! TCP asks for room for options of a program's own before it sends, and once more before each segment; the
-//! program is called on the sockets that it has asked for it, and adds none. Those are what a backend connects,
-//! and what was connected before the programs were there.
+//! TCP asks for room for options of a program's own when it is about to be given what it is to send, and once more
+//! before each segment; the program is called on the sockets that it has asked for it, and adds none. Those are
+//! what a backend connects, and what was connected before the programs were there.
 
 use core::ffi::c_void;
 
@@ -27,6 +27,8 @@ use crate::task::{context_of, current, nothing};
 const DONE: u32 = 1;
 /// What the kernel is told that asks for a number: as if there were no program.
 const DEFAULT: u32 = u32::MAX;
+/// What TCP says when it asks before it has a segment (`include/uapi/linux/bpf.h`).
+const BPF_WRITE_HDR_TCP_CURRENT_MSS: u32 = 1;
 /// `IPPROTO_TCP`, and its option for the flags.
 const TCP: i32 = 6;
 const TCP_BPF_SOCK_OPS_CB_FLAGS: i32 = 1008;
@@ -44,8 +46,9 @@ pub fn send(ctx: SockOpsContext) -> u32 {
         return DONE;
     }
     if op == BPF_SOCK_OPS_HDR_OPT_LEN_CB {
+        let is_segment = ctx.arg(0) != BPF_WRITE_HDR_TCP_CURRENT_MSS;
         // SAFETY: the context's own socket.
-        if !unsafe { note(sk, false) } {
+        if !is_segment && !unsafe { note(sk, false) } {
             let flags = ctx.cb_flags() & !BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
             let _ = ctx.set_cb_flags(flags as i32);
         }

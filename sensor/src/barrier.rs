@@ -77,9 +77,10 @@ impl Barrier {
     ) -> Result<Self, BarrierError> {
         let barrier = Self::load(ebpf, ports)?;
         let names: BTreeSet<&String> = interfaces.iter().collect();
-        for name in names {
+        for (nth, name) in names.into_iter().enumerate() {
             let link = attach(ebpf, name)?;
-            let pinned = link.pin(pins.join(&format!("refuse-{name}")));
+            // Not by its name: a pin's has no dots.
+            let pinned = link.pin(pins.join(&format!("{}-{nth}", BARRIER.program)));
             pinned.map_err(|error| LoadError::Pin(io::Error::other(error)))?;
         }
         Ok(barrier)

@@ -21,6 +21,8 @@ const REQUESTS: u32 = 100;
 const ATTEMPTS: u32 = 100;
 /// Between the storm's start and the first attempt.
 const RISE: Duration = Duration::from_secs(5);
+/// File that ends the storm.
+const OVER: &str = "storm-over";
 /// Until what the kernel has counted is told, and incidents are written.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Bystanders.
@@ -34,20 +36,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) fn run(clew: &Path) -> Result<()> {
     let work = tempfile::Builder::new().prefix("clew-storm-").tempdir()?;
     open_to_all(work.path())?;
-    let stage = Stage::start(work.path())?;
+    let mut stage = Stage::start(work.path())?;
+    let sink = Sink::open()?;
+    let alone = without_clew(&mut stage, &sink)?;
     let state = work.path().join("state");
     let clew = Clew::start_with(clew, &stage.configuration, stage.port, "enforce", state)?;
-    let sink = Sink::open()?;
     let crowd = Crowd::start(CLIENTS, clew.port, PAUSE, |_, _| get(Mode::Plain, "/echo"));
     let before = counted(&clew)?;
-    ask(&stage, &clew, "storm", 0, &sink);
+    ask(&stage, clew.port, "storm", 0, &sink);
     std::thread::sleep(RISE);
     let start = Instant::now();
     for nth in 1..=REQUESTS {
-        ask(&stage, &clew, "attempts", nth, &sink);
+        ask(&stage, clew.port, "attempts", nth, &sink);
     }
     let took = start.elapsed();
-    std::fs::write(stage.work.join("storm-over"), "")?;
+    std::fs::write(stage.work.join(OVER), "")?;
     std::thread::sleep(SETTLE);
     let after = counted(&clew)?;
     let benign = crowd.stop()?;
@@ -56,8 +59,8 @@ pub(crate) fn run(clew: &Path) -> Result<()> {
 
     let grown = |path: &str| Ok::<_, anyhow::Error>(number(&after, path)? - number(&before, path)?);
     let storm = stage.note("storm", "0");
-    let (flows, flow_ms) = done(&storm, "connects");
-    let (forks, fork_ms) = done(&storm, "forks");
+    let (flows, _) = done(&storm, "connects");
+    let (flow_rate, fork_rate) = rates(&storm);
     let killed = |nth: u32| done(&stage.note("attempts", &nth.to_string()), "killed").0;
     let killed_by_parents: u64 = (1..=REQUESTS).map(killed).sum();
     let attempts = u64::from(REQUESTS * ATTEMPTS);
@@ -77,10 +80,9 @@ pub(crate) fn run(clew: &Path) -> Result<()> {
         "side_effects": marks(&stage)?,
         "seconds": took.as_secs(),
         "flows": flows,
-        // Each process counts its own time: two ask for flows.
-        "flows_per_second": (2000 * flows).checked_div(flow_ms).unwrap_or(0),
-        "forks": forks,
-        "forks_per_second": (1000 * forks).checked_div(fork_ms).unwrap_or(0),
+        "flows_per_second": flow_rate,
+        "forks_per_second": fork_rate,
+        "without_clew": { "flows_per_second": alone.0, "forks_per_second": alone.1 },
         "reported": { "exec": execs, "connect": connects },
         "lost": { "exec": lost_exec, "connect": lost_connect, "bound": grown("/sensor/lost_reads")? },
         "incidents": incidents.len(),
@@ -111,15 +113,41 @@ pub(crate) fn run(clew: &Path) -> Result<()> {
 }
 
 /// Sends a request that attacks, from an address of its own. What it is answered does not matter.
-fn ask(stage: &Stage, clew: &Clew, case: &str, nth: u32, sink: &Sink) {
+fn ask(stage: &Stage, port: u16, case: &str, nth: u32, sink: &Sink) {
     let mark = stage.mark(case, &nth.to_string());
     let target = format!("/run?case={case}&mark={mark}&port={}", sink.port);
     let [.., high, low] = nth.to_be_bytes();
     let _ = send(
         Ipv4Addr::new(127, 9, high, low),
-        clew.port,
+        port,
         &get(Mode::Plain, &target),
     );
+}
+
+/// Flows per second and forks per second that the machine gives where nothing watches.
+fn without_clew(stage: &mut Stage, sink: &Sink) -> Result<(u64, u64)> {
+    /// The number of this run's request.
+    const NTH: u32 = 9999;
+    let port = stage.backend(Mode::Plain)?;
+    ask(stage, port, "storm", NTH, sink);
+    std::thread::sleep(RISE);
+    let over = stage.work.join(OVER);
+    std::fs::write(&over, "")?;
+    std::thread::sleep(SETTLE);
+    std::fs::remove_file(over)?;
+    Ok(rates(&stage.note("storm", &NTH.to_string())))
+}
+
+/// Flows and forks per second, by what those who asked for them have noted.
+fn rates(storm: &str) -> (u64, u64) {
+    let (flows, flow_ms) = done(storm, "connects");
+    let (forks, fork_ms) = done(storm, "forks");
+    // Each process counts its own time: two ask for flows.
+    let per_second = |done: u64, ms: u64, processes: u64| (done * 1000 * processes).checked_div(ms);
+    (
+        per_second(flows, flow_ms, 2).unwrap_or(0),
+        per_second(forks, fork_ms, 1).unwrap_or(0),
+    )
 }
 
 /// What the kernel side has counted; it is told once a second.
