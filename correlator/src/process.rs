@@ -27,6 +27,8 @@ const BATCHES: Duration = Duration::from_millis(150);
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) executable: FileKey,
+    /// The services that it has read requests for.
+    services: Vec<Box<str>>,
     /// The last requests it has read, oldest first.
     neighbours: VecDeque<Sequence>,
     last_read: Moment,
@@ -77,6 +79,7 @@ impl Process {
     pub(crate) fn new(executable: FileKey) -> Self {
         Self {
             executable,
+            services: Vec::new(),
             neighbours: VecDeque::new(),
             last_read: Moment(0),
             threads: HashMap::new(),
@@ -105,6 +108,17 @@ impl Process {
         if let Some(handed) = bound.handed {
             self.note_sender(handed, bound, requests);
         }
+    }
+
+    /// It works for a service. There are fewer than 256 of them.
+    pub(crate) fn serve(&mut self, service: &str) {
+        if !self.services.iter().any(|it| **it == *service) {
+            self.services.push(service.into());
+        }
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &str> {
+        self.services.iter().map(|it| &**it)
     }
 
     fn note_sender(&mut self, handed: Handed, bound: &Bound, requests: &Requests) {

@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 use crate::content::{Needle, contains, contains_whole, is_installed_program};
 use crate::process::Held;
 use crate::requests::{Request, Requests};
-use crate::workload::Workload;
+use crate::workload::{FAMILY, Workload};
 
 /// Candidates whose inputs are searched first for content of an event. What is found in one of them is
 /// looked for in all others, which bounds the time of most verdicts.
@@ -282,7 +282,8 @@ impl<'a> Knowledge<'a> {
 
     fn circle(&self, lineage: &Lineage, at: Moment) -> Circle {
         let family = self.workload.family(lineage.backend, at);
-        let is_whole = family.iter().all(|it| self.workload.is_whole(*it, at));
+        let mut members = family.iter();
+        let is_whole = family.len() < FAMILY && members.all(|it| self.workload.is_whole(*it, at));
         Circle { family, is_whole }
     }
 

@@ -1,4 +1,4 @@
-//! What is learned of backends: which executables work on one request per thread, and what each
+//! What is learned of backends: which programs work on one request per thread, and what each
 //! thread is at.
 
 use std::collections::HashMap;
@@ -10,19 +10,20 @@ use clew_protocol::{Moment, Sequence};
 use crate::process::{Held, Process};
 use crate::requests::{MEMORY, Requests};
 
-/// Requests read in company, or after a wait, before an executable counts as blocking.
+/// Requests read in company, or after a wait, before a program counts as blocking.
 pub(crate) const LESSONS: u32 = 1000;
 /// How long a request must have lain unread, while the thread that read it in the end was at another,
 /// to tell that the thread does not take what it can get. An event loop would have read it; one that is
 /// kept from that by a handler that does not return works on one request at a time while it is.
 const WAIT: Duration = Duration::from_millis(2);
-/// Most processes and executables remembered.
+/// Most processes and programs remembered.
 const PROCESSES: usize = 4096;
-const EXECUTABLES: usize = 4096;
-/// Most processes whose requests one may work for.
-const FAMILY: usize = 256;
+const PROGRAMS: usize = 4096;
+/// Most processes whose requests one may work for; who has so many may have more.
+pub(crate) const FAMILY: usize = 256;
 
-/// How an executable has behaved.
+/// How a program has behaved: an executable, as it works for a service. What an interpreter runs for one may have
+/// nothing in common with what it runs for another.
 #[derive(Debug, Default, Clone, Copy)]
 struct Conduct {
     lessons: u32,
@@ -33,7 +34,9 @@ struct Conduct {
 #[derive(Debug, Default)]
 pub(crate) struct Workload {
     processes: HashMap<ProcessKey, Process>,
-    conduct: HashMap<FileKey, Conduct>,
+    conduct: HashMap<FileKey, HashMap<Box<str>, Conduct>>,
+    /// Entries of it.
+    programs: usize,
     /// No process can be known whole before this: reads were lost.
     lost_until: Moment,
 }
@@ -54,7 +57,9 @@ impl Workload {
             && (process.had_company(bound, requests) || has_waited(process, bound, requests));
         let overlap = is_overlap(process, bound, requests, lost);
         process.note(bound, requests);
-        let Some(conduct) = self.conduct_mut(bound.executable) else {
+        let service = service_of(bound, requests);
+        process.serve(service);
+        let Some(conduct) = self.conduct_mut(bound.executable, service) else {
             return;
         };
         if overlap {
@@ -133,11 +138,17 @@ impl Workload {
     }
 
     pub(crate) fn is_blocking(&self, key: ProcessKey, at: Moment) -> bool {
-        let conduct = self
-            .processes
-            .get(&key)
-            .and_then(|it| self.conduct.get(&it.executable));
-        at >= self.lost_until && conduct.is_some_and(|it| !it.violated && it.lessons >= LESSONS)
+        let Some(process) = self.processes.get(&key).filter(|_| at >= self.lost_until) else {
+            return false;
+        };
+        let of_it = self.conduct.get(&process.executable);
+        let all = process.services();
+        let mut all = all.map(|service| of_it.and_then(|it| it.get(service)));
+        let mut is_learned = false;
+        all.all(|conduct| {
+            is_learned |= conduct.is_some_and(|it| it.lessons >= LESSONS);
+            conduct.is_some_and(|it| !it.violated)
+        }) && is_learned
     }
 
     pub(crate) fn expire(&mut self, now: Moment, requests: &Requests) {
@@ -148,12 +159,18 @@ impl Workload {
         });
     }
 
-    /// None for an executable that there is no room for: it never counts as blocking.
-    fn conduct_mut(&mut self, executable: FileKey) -> Option<&mut Conduct> {
-        if self.conduct.len() >= EXECUTABLES && !self.conduct.contains_key(&executable) {
-            return None;
+    /// None for a program that there is no room for: it never counts as blocking.
+    fn conduct_mut(&mut self, executable: FileKey, service: &str) -> Option<&mut Conduct> {
+        let known = self.conduct.get(&executable);
+        if known.is_none_or(|it| !it.contains_key(service)) {
+            if self.programs >= PROGRAMS {
+                return None;
+            }
+            self.programs += 1;
+            let services = self.conduct.entry(executable).or_default();
+            services.insert(service.into(), Conduct::default());
         }
-        Some(self.conduct.entry(executable).or_default())
+        self.conduct.get_mut(&executable)?.get_mut(service)
     }
 
     fn make_room(&mut self, now: Moment, requests: &Requests) {
@@ -176,6 +193,12 @@ impl Workload {
             }
         }
     }
+}
+
+/// The service that a request is for; empty where the proxy's record of it got lost.
+fn service_of<'a>(bound: &Bound, requests: &'a Requests) -> &'a str {
+    let told = requests.told(bound.sequence);
+    told.map_or("", |it| it.service.as_ref())
 }
 
 /// The request could have been read while the thread was at the one before, and was not. All that a

@@ -310,6 +310,39 @@ fn a_request_has_several_readers() {
     assert_eq!(scene.condemned(), [1, 2]);
 }
 
+/// What an interpreter runs for one service may be an event loop, and for another not.
+#[test]
+fn what_a_program_teaches_holds_for_its_service() {
+    let elsewhere = ProcessKey {
+        tgid: 200,
+        start: 1,
+    };
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    for sequence in [3000, 3001] {
+        scene.start_elsewhere(sequence, "/a\n");
+        let now = scene.now;
+        scene.read_by(elsewhere, now, sequence, 200, sequence == 3001);
+    }
+    scene.exec_at(
+        scene.now + 1,
+        Lineage {
+            backend: elsewhere,
+            ..lineage(3001, 200, Strength::Reader)
+        },
+        "id",
+        Decision::Killed,
+    );
+    assert!(scene.condemned().is_empty());
+    scene.start(1, "/a\n");
+    scene.start(2, "/b\n");
+    scene.read(1, 1);
+    scene.read(2, 2);
+    scene.exec(1, 1, "id");
+    assert_eq!(scene.condemned(), [1]);
+    assert!(scene.reports().iter().any(|it| it.proof == Proof::Lineage));
+}
+
 /// A record says what it may lack, as long as that may be felt.
 #[test]
 fn what_was_lost_is_said_for_a_minute() {

@@ -63,6 +63,12 @@ impl Scene {
         self.start_as(sequence, inputs, |_| {});
     }
 
+    /// A request for another service than the rest.
+    pub(crate) fn start_elsewhere(&mut self, sequence: u64, inputs: &str) {
+        let edge = EdgeFindings::default();
+        self.start_with(sequence, inputs, |_| {}, edge, "elsewhere");
+    }
+
     pub(crate) fn start_as(
         &mut self,
         sequence: u64,
@@ -88,6 +94,17 @@ impl Scene {
         adjust: impl FnOnce(&mut Client),
         edge: EdgeFindings,
     ) {
+        self.start_with(sequence, inputs, adjust, edge, "test");
+    }
+
+    fn start_with(
+        &mut self,
+        sequence: u64,
+        inputs: &str,
+        adjust: impl FnOnce(&mut Client),
+        edge: EdgeFindings,
+        service: &str,
+    ) {
         let at = self.pass();
         let mut client = Client {
             address: address(sequence),
@@ -106,7 +123,7 @@ impl Scene {
                 method: "GET".into(),
                 target: "/".into(),
                 authority: "test".into(),
-                service: "test".into(),
+                service: service.into(),
                 upstream: SocketAddr::from(([127, 0, 0, 1], 80)),
                 inputs: inputs.as_bytes().into(),
                 edge,
