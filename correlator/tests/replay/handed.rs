@@ -21,6 +21,17 @@ fn exec_behind(scene: &mut Scene, sequence: u64, command: &str) {
     scene.exec_at(scene.now, lineage, command, Decision::Killed);
 }
 
+/// Two threads of a program that is known to block, each at a request.
+fn two_at_work() -> Scene {
+    let mut scene = Scene::new();
+    scene.teach_blocking(10, 2100);
+    scene.start(1, "/a\n");
+    scene.start(2, "/b\n");
+    scene.read(1, 1);
+    scene.read(2, 2);
+    scene
+}
+
 /// Which of its requests an event loop has sent it for, nobody knows: it may be any.
 #[test]
 fn what_an_event_loop_sends_is_of_any_that_it_has_read() {
@@ -57,12 +68,7 @@ fn where_nothing_shows_all_that_the_sender_has_read_are_candidates() {
 /// Both work on one request per thread: the one that the sender is at.
 #[test]
 fn threads_that_block_hand_on_what_they_are_at() {
-    let mut scene = Scene::new();
-    scene.teach_blocking(10, 2100);
-    scene.start(1, "/a\n");
-    scene.start(2, "/b\n");
-    scene.read(1, 1);
-    scene.read(2, 2);
+    let mut scene = two_at_work();
     scene.read_handed(BEHIND, 1, 200, Strength::Reader);
     exec_behind(&mut scene, 1, "id");
     assert_eq!(scene.condemned(), [1]);
@@ -71,12 +77,7 @@ fn threads_that_block_hand_on_what_they_are_at() {
 
 #[test]
 fn a_thread_that_read_nothing_hands_on_nothing_certain() {
-    let mut scene = Scene::new();
-    scene.teach_blocking(10, 2100);
-    scene.start(1, "/a\n");
-    scene.start(2, "/b\n");
-    scene.read(1, 1);
-    scene.read(2, 2);
+    let mut scene = two_at_work();
     scene.read_handed(BEHIND, 2, 200, Strength::Process);
     exec_behind(&mut scene, 2, "id");
     assert!(scene.condemned().is_empty());

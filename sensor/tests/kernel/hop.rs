@@ -73,6 +73,16 @@ fn followed_through(way: &str, protocol: &str, reading: &str) -> Result<()> {
     }
     let target = format!("/via/{protocol}/{reading}/run/true");
     let (sequence, pid, answer) = ask(&stage, &mut client, &target)?;
+    was_stopped(&mut stage, sequence, pid, &answer)
+}
+
+/// A shell of process `pid` was killed, and is known to be the request's.
+pub(crate) fn was_stopped(
+    stage: &mut Stage,
+    sequence: Sequence,
+    pid: u32,
+    answer: &str,
+) -> Result<()> {
     ensure!(answer == "status -9", "{answer}");
     let exec = stage.wait_exec(sequence)?;
     ensure!(exec.decision == Decision::Killed && exec.lineage.strength == Strength::Reader);

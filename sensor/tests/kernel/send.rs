@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, TcpStream};
 
 use anyhow::{Result, ensure};
 use clew_protocol::Sequence;
-use clew_protocol::kernel::{Decision, Handed, Strength};
+use clew_protocol::kernel::{Handed, Strength};
 
 use crate::Test;
-use crate::hop::{ask, readings};
+use crate::hop::{ask, readings, was_stopped};
 use crate::stage::{Client, Stage};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -84,11 +84,7 @@ fn followed_on(backend: &str, reading: &str, protocol: &str) -> Result<()> {
     }
     let work = format!("/{reading}/run/true");
     let (sequence, pid, answer) = handed(&mut stage, &mut client, protocol, &work)?;
-    ensure!(answer == "status -9", "{answer}");
-    let exec = stage.wait_exec(sequence)?;
-    ensure!(exec.decision == Decision::Killed && exec.lineage.strength == Strength::Reader);
-    ensure!(exec.lineage.backend.tgid == pid && exec.lineage.tid == pid);
-    Ok(())
+    was_stopped(&mut stage, sequence, pid, &answer)
 }
 
 fn a_head_without_a_token() -> Result<()> {
