@@ -155,6 +155,11 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         policy: settings.policy.clone(),
         cgroup: settings.cgroup.clone(),
     });
+    let sensor = sensor.inspect(|sensor| {
+        for what in sensor.missing() {
+            tracing::warn!("not in this kernel: {what}");
+        }
+    });
     let sensor = sensor.map_err(|error| {
         let hint = match &error {
             LoadError::NoRights => "",

@@ -19,7 +19,7 @@ use crate::kernel::{Task, executable, leader, member, probe, process_key};
 use crate::maps::{count, new_hop_reading, offset, reading_at, socket_context, task_context};
 use crate::report::{now, seconds};
 use crate::task::current;
-use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, SocketContext};
+use clew_sensor_abi::socket::{Arrival, Arrived, QUEUE, Read, SocketContext};
 
 /// `tp_btf/tcp_rcv_space_adjust` (sk): the current task has taken bytes from the socket.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
@@ -120,7 +120,20 @@ fn take_read(socket: &mut SocketContext, copied: u32) -> Taken {
         read += 1;
     }
     own.tail = first.wrapping_add(read);
+    let (read, lost) = forget(own, read, lost);
     Taken { first, read, lost }
+}
+
+/// Has the verifier forget by which of its ways through the loop the program has come here.
+#[inline(always)]
+fn forget(own: &mut Read, read: u32, lost: bool) -> (u32, bool) {
+    let at = &raw mut own.taken;
+    // SAFETY: a word of a map value, which the socket's lock protects.
+    let taken = unsafe {
+        at.write_volatile(read << 1 | u32::from(lost));
+        at.read_volatile()
+    };
+    (taken >> 1, taken & 1 != 0)
 }
 
 /// Sequence and TCP end of the `nth` request to arrive, if no later one has taken its place. It is

@@ -14,7 +14,7 @@ use clew_sensor_abi::record::{
 use clew_sensor_abi::settings::{Counter, MODE_ENFORCE, Settings};
 use clew_sensor_abi::siphash::SipHash24;
 
-use crate::kernel::{Task, executable};
+use crate::kernel::{Task, blur, executable};
 use crate::maps::{EVENTS, EXEC_ALLOW, TRAMPOLINES, count, settings};
 use crate::report::{Room, Urgency, has_room, now};
 use crate::snapshot::{argument_block, fill, read_arguments};
@@ -34,6 +34,7 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     if !unsafe { context_of(task, &mut context) } {
         return 0;
     }
+    blur(&mut context);
     let Some(settings) = settings() else { return 0 };
     let mode = effective_mode(settings);
     // SAFETY: as above.
@@ -69,7 +70,9 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
         } else {
             DECISION_OBSERVED
         };
-        (*record).decision = decision;
+        let decided = &raw mut (*record).decision;
+        decided.write_volatile(decision);
+        let decision = decided.read_volatile();
         (*record).file = file;
         (*record).context = context;
         let urgency = if decision == DECISION_ALLOWED {

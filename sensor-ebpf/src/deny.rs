@@ -16,7 +16,7 @@ use crate::kernel::{Task, member};
 use crate::maps::{CONNECT_ALLOW, ConnectData, EVENTS, SERVICES, count, offset, settings};
 use crate::report::{Room, Urgency, has_room, header};
 use crate::stops::note_stop;
-use crate::task::{context_of, current, nothing};
+use crate::task::{Access, context_by, current, nothing};
 
 pub const PASS: i32 = 1;
 pub const DENY: i32 = 0;
@@ -28,34 +28,64 @@ const STREAM: u32 = 1;
 /// `cgroup/connect4`.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    // SAFETY: the program's own context.
-    unsafe { judge(&*ctx.sock_addr, mapped((*ctx.sock_addr).user_ip4)) }
+    judge4(&ctx, Access::Helper)
 }
 
 /// `cgroup/connect6`; IPv4-mapped addresses come here.
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    // SAFETY: the program's own context.
-    unsafe { judge(&*ctx.sock_addr, address6(ctx.sock_addr)) }
+    judge6(&ctx, Access::Helper)
 }
 
 /// `cgroup/sendmsg4`: a datagram from an unconnected socket.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    // SAFETY: the program's own context.
-    unsafe { judge(&*ctx.sock_addr, mapped((*ctx.sock_addr).user_ip4)) }
+    judge4(&ctx, Access::Helper)
 }
 
 /// `cgroup/sendmsg6`.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    // SAFETY: the program's own context.
-    unsafe { judge(&*ctx.sock_addr, address6(ctx.sock_addr)) }
+    judge6(&ctx, Access::Helper)
+}
+
+/// [`connect4`], by the other way.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4_memory(ctx: SockAddrContext) -> i32 {
+    judge4(&ctx, Access::Memory)
+}
+
+/// [`connect6`], by the other way.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6_memory(ctx: SockAddrContext) -> i32 {
+    judge6(&ctx, Access::Memory)
+}
+
+/// [`sendmsg4`], by the other way.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4_memory(ctx: SockAddrContext) -> i32 {
+    judge4(&ctx, Access::Memory)
+}
+
+/// [`sendmsg6`], by the other way.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6_memory(ctx: SockAddrContext) -> i32 {
+    judge6(&ctx, Access::Memory)
 }
 
 #[inline(always)]
-fn mapped(ip4: u32) -> [u32; 4] {
-    [0, 0, 0x0000_ffff_u32.to_be(), ip4]
+fn judge4(ctx: &SockAddrContext, access: Access) -> i32 {
+    // SAFETY: the program's own context.
+    unsafe {
+        let address = [0, 0, 0x0000_ffff_u32.to_be(), (*ctx.sock_addr).user_ip4];
+        judge(&*ctx.sock_addr, address, access)
+    }
+}
+
+#[inline(always)]
+fn judge6(ctx: &SockAddrContext, access: Access) -> i32 {
+    // SAFETY: the program's own context.
+    unsafe { judge(&*ctx.sock_addr, address6(ctx.sock_addr), access) }
 }
 
 #[inline(always)]
@@ -73,11 +103,11 @@ unsafe fn address6(ctx: *const bpf_sock_addr) -> [u32; 4] {
 }
 
 #[inline(always)]
-fn judge(ctx: &bpf_sock_addr, address: [u32; 4]) -> i32 {
+fn judge(ctx: &bpf_sock_addr, address: [u32; 4], access: Access) -> i32 {
     let task = current();
     let mut context = nothing();
     // SAFETY: the running task.
-    if !unsafe { context_of(task, &mut context) } {
+    if !unsafe { context_by(access, task, &mut context) } {
         return PASS;
     }
     // SAFETY: volatile, for the verifier wants each field read at its own width.

@@ -13,8 +13,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::cty::c_long;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, fexit};
+use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use clew_sensor_abi::socket::{HOP_BEGUN, HOP_IDLE, HOP_PARAMETERS, HopContext};
 
 use crate::bind::{Work, carry_on, enter, estrange, take_up};
@@ -60,10 +60,29 @@ const STOP: c_long = 1;
 /// socket.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn hop(ctx: BtfTracePointContext) -> i32 {
-    let sk: *mut c_void = ctx.arg(0);
-    let length: i32 = ctx.arg(1);
-    let flags: i32 = ctx.arg(2);
-    // SAFETY: the tracepoint's own socket; the running task.
+    // SAFETY: the tracepoint's own socket.
+    unsafe { has_read(ctx.arg(0), ctx.arg(1), ctx.arg(2)) }
+}
+
+/// `fexit/unix_stream_recvmsg` (sock, msg, size, flags, ret): the same, where there is no such tracepoint.
+#[fexit(function = "unix_stream_recvmsg")]
+pub fn hop_exit(ctx: FExitContext) -> i32 {
+    // SAFETY: the function's own socket.
+    unsafe {
+        has_read(
+            member(ctx.arg(0), offset!(socket_sk)),
+            ctx.arg(4),
+            ctx.arg(3),
+        )
+    }
+}
+
+/// # Safety
+///
+/// `sk` is a socket the verifier knows.
+#[inline(always)]
+unsafe fn has_read(sk: *mut c_void, length: i32, flags: i32) -> i32 {
+    // SAFETY: the caller's word; the running task.
     unsafe {
         if length > 0 && flags & MSG_PEEK == 0 && is_unix_stream(sk) {
             inspect(sk, current(), length as u32);
@@ -76,9 +95,23 @@ pub fn hop(ctx: BtfTracePointContext) -> i32 {
 /// What it wrote to the one that it has a request from is the answer.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn answer(ctx: BtfTracePointContext) -> i32 {
-    let sk: *mut c_void = ctx.arg(0);
-    let length: i32 = ctx.arg(1);
-    // SAFETY: the tracepoint's own socket; the running task.
+    // SAFETY: the tracepoint's own socket.
+    unsafe { has_written(ctx.arg(0), ctx.arg(1)) }
+}
+
+/// `fexit/unix_stream_sendmsg` (sock, msg, size, ret): the same, where there is no such tracepoint.
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn answer_exit(ctx: FExitContext) -> i32 {
+    // SAFETY: the function's own socket.
+    unsafe { has_written(member(ctx.arg(0), offset!(socket_sk)), ctx.arg(3)) }
+}
+
+/// # Safety
+///
+/// `sk` is a socket the verifier knows.
+#[inline(always)]
+unsafe fn has_written(sk: *mut c_void, length: i32) -> i32 {
+    // SAFETY: the caller's word; the running task.
     unsafe {
         if length > 0
             && is_unix_stream(sk)
@@ -175,12 +208,10 @@ unsafe fn inspect(sk: *mut c_void, task: Task, length: u32) {
         let mut search = Search { scratch };
         bpf_loop(STEPS, callback, (&raw mut search).cast(), 0);
         let found = core::ptr::read_volatile(&raw const (*scratch).found);
-        let token = (found != 0)
-            .then(|| {
-                let digits = window(scratch, found);
-                settings().and_then(|settings| redeem(digits, settings, AGAIN))
-            })
-            .flatten();
+        let token = match settings() {
+            Some(settings) if found != 0 => redeem(window(scratch, found), settings, AGAIN),
+            _ => None,
+        };
         let Some(token) = token else {
             return estrange(task, true);
         };
@@ -284,15 +315,16 @@ impl Start {
 /// `scratch` is this CPU's own.
 #[inline(always)]
 unsafe fn load<const MOST: u32>(scratch: *mut HopScratch, at: u64, have: u32) -> u32 {
+    const { assert!(MOST.is_power_of_two()) };
     let last = if have < MOST { have } else { MOST }.wrapping_sub(1);
-    // SAFETY: this CPU's own element; see `Scratch::last`.
-    let last = unsafe {
-        core::ptr::write_volatile(&raw mut (*scratch).last, last);
-        core::ptr::read_volatile(&raw const (*scratch).last)
-    };
     if last >= MOST {
         return 0;
     }
+    // SAFETY: this CPU's own element; see `Scratch::last`. Masked, for Linux 6.1 forgets what was compared.
+    let last = unsafe {
+        core::ptr::write_volatile(&raw mut (*scratch).last, last);
+        core::ptr::read_volatile(&raw const (*scratch).last) & (MOST - 1)
+    };
     let size = last + 1;
     // SAFETY: no more than there is room for; the helper checks the address.
     let failed = unsafe { bpf_probe_read_user(scratch.cast(), size, at as *const c_void) };

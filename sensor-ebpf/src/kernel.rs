@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use clew_sensor_abi::{FileKey, ProcessKey};
 
 use crate::maps::offset;
@@ -28,11 +28,37 @@ pub unsafe fn member<T: Copy>(base: *const c_void, offset: usize) -> T {
 /// `base` came from the kernel; a wrong address yields zero, never a fault.
 #[inline(always)]
 pub unsafe fn probe<T: Copy>(base: *const c_void, offset: usize) -> T {
-    // SAFETY: bpf_probe_read_kernel checks every address; all T used here may be zero.
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks every address and fills all of the value, with zeros where it cannot read; all
+    // T used here may be zero.
     unsafe {
-        bpf_probe_read_kernel(base.cast::<u8>().wrapping_add(offset).cast::<T>())
-            .unwrap_or_else(|_| core::mem::zeroed())
+        let from = base.cast::<u8>().wrapping_add(offset).cast();
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+        value.assume_init()
     }
+}
+
+/// Reads from any kernel object to `to`; zeros when it cannot be read.
+///
+/// # Safety
+///
+/// As [`probe`].
+#[inline(always)]
+pub unsafe fn probe_into<T: Copy>(from: *const T, to: &mut T) {
+    // SAFETY: room for a T; the helper checks the address, and clears what it cannot fill.
+    unsafe {
+        let to = (&raw mut *to).cast();
+        bpf_probe_read_kernel(to, size_of::<T>() as u32, from.cast());
+    }
+}
+
+/// Has the verifier forget what it knows of `value`, and with it by which way the program has come here. (One
+/// that has callbacks is followed by Linux before 6.4 once for each number that differs.)
+#[inline(always)]
+pub fn blur<T: Copy>(value: &mut T) {
+    let from = &raw const *value;
+    // SAFETY: copied onto itself.
+    unsafe { probe_into(from, value) };
 }
 
 /// The group leader of `task`.

@@ -7,13 +7,18 @@
 //! | bind | [`bind::bind`] | `tp_btf/tcp_rcv_space_adjust` |
 //! | hop | [`hop::hop`], [`hop::answer`] | `tp_btf/sock_recv_length`, `tp_btf/sock_send_length` |
 //! | send | [`send::send`] | `cgroup/sock_ops` |
+//! | hop | [`hop::hop_exit`], [`hop::answer_exit`] | `fexit/unix_stream_recvmsg`, `fexit/unix_stream_sendmsg`, before those |
 //! | send | [`send::adopt`] | `iter/tcp`, once (of use since Linux 6.12) |
 //! | inherit | [`inherit::inherit`] | `tp_btf/sched_process_fork` |
 //! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
+//! | inherit | [`prepare::prepare_entry`] | `fentry/begin_new_exec`, before that |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | deny | [`raw::socket`] | `cgroup/sock_create` |
 //! | ban | [`ban::refuse`] | `xdp`, at interfaces that are named |
+//!
+//! Programs at cgroup hooks have a twin, `..._memory`, for kernels that have no `bpf_task_storage_get` there
+//! ([`storage`]).
 //!
 //! None of them hooks a system call: a process that does no socket receive, fork or exec never
 //! enters this code.
@@ -41,6 +46,7 @@ mod report;
 mod send;
 mod snapshot;
 mod stops;
+mod storage;
 mod tag;
 mod task;
 mod token;

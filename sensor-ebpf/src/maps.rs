@@ -351,6 +351,12 @@ pub unsafe fn task_context(task: *mut c_void, create: bool) -> Option<&'static m
     }
 }
 
+/// Where the kernel has the map of what tasks carry.
+#[inline(always)]
+pub fn task_map() -> u64 {
+    (&raw const TASKS) as u64
+}
+
 const fn creation(create: bool) -> u64 {
     if create {
         BPF_LOCAL_STORAGE_GET_F_CREATE as u64

@@ -7,7 +7,7 @@ use aya_ebpf::cty::c_long;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 use clew_sensor_abi::record::PATH_BYTES;
 
-use crate::kernel::probe;
+use crate::kernel::{blur, probe};
 use crate::maps::offset;
 
 /// Most components and mounts in a path.
@@ -16,6 +16,7 @@ const DEPTH: u32 = 48;
 const NAME_BYTES: u32 = 255;
 
 /// A walk from a file to the root.
+#[derive(Clone, Copy)]
 pub struct Walk {
     dentry: *const c_void,
     vfsmount: *const c_void,
@@ -56,6 +57,7 @@ pub fn walk(mut walk: Walk, to: *mut [u8; PATH_BYTES]) -> (u32, bool) {
     walk.to = to;
     // SAFETY: `step` has the signature bpf_loop wants.
     unsafe { bpf_loop(DEPTH, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    blur(&mut walk);
     (walk.start, walk.arrived)
 }
 

@@ -10,7 +10,7 @@ use clew_sensor_abi::record::TaskContext;
 
 use crate::deny::{DENY, PASS, denied};
 use crate::maps::ConnectData;
-use crate::task::{context_of, current, nothing};
+use crate::task::{Access, context_by, current, nothing};
 
 /// `SOCK_RAW`.
 const RAW: u32 = 3;
@@ -22,6 +22,17 @@ const MPTCP: u32 = 262;
 /// `cgroup/sock_create`: IPv4 and IPv6 sockets.
 #[cgroup_sock(sock_create)]
 pub fn socket(ctx: SockContext) -> i32 {
+    judge(&ctx, Access::Helper)
+}
+
+/// [`socket`], by the other way.
+#[cgroup_sock(sock_create)]
+pub fn socket_memory(ctx: SockContext) -> i32 {
+    judge(&ctx, Access::Memory)
+}
+
+#[inline(always)]
+fn judge(ctx: &SockContext, access: Access) -> i32 {
     // SAFETY: the program's own context; volatile, for the verifier wants whole words.
     let (kind, protocol) = unsafe {
         (
@@ -35,7 +46,7 @@ pub fn socket(ctx: SockContext) -> i32 {
     let task = current();
     let mut context = nothing();
     // SAFETY: the running task.
-    if unsafe { context_of(task, &mut context) } && denied(task, &context, raw(&context)) {
+    if unsafe { context_by(access, task, &mut context) } && denied(task, &context, raw(&context)) {
         return DENY;
     }
     PASS

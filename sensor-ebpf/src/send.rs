@@ -13,7 +13,9 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_HDR_OPT_LEN_CB, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG,
 };
-use aya_ebpf::helpers::generated::{bpf_getsockopt, bpf_setsockopt, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::{
+    bpf_getsockopt, bpf_seq_write, bpf_setsockopt, bpf_skc_to_tcp_sock,
+};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use clew_sensor_abi::record::STRENGTH_READER;
@@ -22,7 +24,7 @@ use clew_sensor_abi::socket::Sender;
 
 use crate::kernel::member;
 use crate::maps::{count, offset, sender, socket_context};
-use crate::task::{context_of, current, nothing};
+use crate::task::{Access, context_by, current, nothing};
 
 const DONE: u32 = 1;
 /// What the kernel is told that asks for a number: as if there were no program.
@@ -39,6 +41,17 @@ const CLOSE_WAIT: u8 = 8;
 /// `cgroup/sock_ops`.
 #[sock_ops]
 pub fn send(ctx: SockOpsContext) -> u32 {
+    follow(&ctx, Access::Helper)
+}
+
+/// [`send`], by the other way.
+#[sock_ops]
+pub fn send_memory(ctx: SockOpsContext) -> u32 {
+    follow(&ctx, Access::Memory)
+}
+
+#[inline(always)]
+fn follow(ctx: &SockOpsContext, access: Access) -> u32 {
     let op = ctx.op();
     // SAFETY: the program's own context.
     let sk: *mut c_void = unsafe { (*ctx.ops).__bindgen_anon_2.sk }.cast();
@@ -48,13 +61,13 @@ pub fn send(ctx: SockOpsContext) -> u32 {
     if op == BPF_SOCK_OPS_HDR_OPT_LEN_CB {
         let is_segment = ctx.arg(0) != BPF_WRITE_HDR_TCP_CURRENT_MSS;
         // SAFETY: the context's own socket.
-        if !is_segment && !unsafe { note(sk, false) } {
+        if !is_segment && !unsafe { note(sk, false, access) } {
             let flags = ctx.cb_flags() & !BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
             let _ = ctx.set_cb_flags(flags as i32);
         }
     } else if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
         // SAFETY: as above.
-        if unsafe { note(sk, true) } {
+        if unsafe { note(sk, true, access) } {
             let flags = ctx.cb_flags() | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
             let _ = ctx.set_cb_flags(flags as i32);
         }
@@ -71,7 +84,8 @@ pub struct Visit {
     sk_common: *mut c_void,
 }
 
-/// `iter/tcp`: a socket that was there before the programs.
+/// `iter/tcp`: a socket that was there before the programs. Where the kernel refuses to choose it, something is
+/// written.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub fn adopt(ctx: *mut Visit) -> i32 {
@@ -89,8 +103,16 @@ pub fn adopt(ctx: *mut Visit) -> i32 {
         let mut flags = 0u32;
         let at = (&raw mut flags).cast::<c_void>();
         bpf_getsockopt(tcp, TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, at, 4);
-        flags |= BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
-        bpf_setsockopt(tcp, TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, at, 4);
+        *at.cast::<u32>() |= BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
+        if bpf_setsockopt(tcp, TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, at, 4) != 0 {
+            // The loader reads it.
+            let meta = (&raw const (*ctx).meta).read_volatile();
+            bpf_seq_write(
+                member(meta, offset!(iter_meta_seq)),
+                c"no".as_ptr().cast(),
+                2,
+            );
+        }
     }
     0
 }
@@ -103,7 +125,7 @@ pub fn adopt(ctx: *mut Visit) -> i32 {
 ///
 /// `sk` is a socket the verifier knows.
 #[inline(always)]
-unsafe fn note(sk: *mut c_void, first: bool) -> bool {
+unsafe fn note(sk: *mut c_void, first: bool, access: Access) -> bool {
     // SAFETY: the caller's word; the helper checks the socket's type.
     let (is_held, written) = unsafe {
         let tcp: *mut c_void = bpf_skc_to_tcp_sock(sk).cast();
@@ -120,7 +142,7 @@ unsafe fn note(sk: *mut c_void, first: bool) -> bool {
     }
     let mut context = nothing();
     // SAFETY: the running task.
-    let is_known = unsafe { context_of(current(), &mut context) };
+    let is_known = unsafe { context_by(access, current(), &mut context) };
     if first && !is_known {
         return false;
     }

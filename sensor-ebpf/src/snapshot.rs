@@ -13,7 +13,7 @@ use clew_sensor_abi::record::{
     TRUNCATED_ARGUMENTS, TRUNCATED_ENVIRONMENT, TRUNCATED_PATH,
 };
 
-use crate::kernel::{Task, executable, member, probe};
+use crate::kernel::{Task, blur, executable, member, probe};
 use crate::maps::offset;
 use crate::path::{Walk, walk};
 use crate::report::header;
@@ -30,8 +30,23 @@ pub unsafe fn read_arguments(task: Task, record: *mut Exec) -> u32 {
         let (start, end) = argument_block(task);
         let (length, cut) = copy_block(start, end, addr_of_mut!((*record).arguments));
         (*record).arguments_len = length;
-        (*record).truncated = if cut { TRUNCATED_ARGUMENTS } else { 0 };
-        if cut { 0 } else { length }
+        (*record).truncated = 0;
+        flag(record, cut, TRUNCATED_ARGUMENTS);
+        let whole = &raw mut (*record).environment_len;
+        whole.write_volatile(if cut { 0 } else { length });
+        whole.read_volatile()
+    }
+}
+
+/// Notes that something was cut. In the record, where the verifier does not know what is noted already.
+#[inline(always)]
+unsafe fn flag(record: *mut Exec, cut: bool, as_what: u32) {
+    // SAFETY: the caller's record.
+    unsafe {
+        let truncated = &raw mut (*record).truncated;
+        if cut {
+            truncated.write_volatile(truncated.read_volatile() | as_what);
+        }
     }
 }
 
@@ -101,7 +116,7 @@ pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
         let end: u64 = probe(mm, offset!(mm_env_end));
         let (length, cut) = copy_block(start, end, addr_of_mut!((*record).environment));
         (*record).environment_len = length;
-        let mut truncated = if cut { TRUNCATED_ENVIRONMENT } else { 0 };
+        flag(record, cut, TRUNCATED_ENVIRONMENT);
 
         let filename: *const c_void = probe(bprm, offset!(bprm_filename));
         let got = bpf_probe_read_kernel_str(
@@ -111,9 +126,8 @@ pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
         );
         if got <= 0 {
             (*record).filename[0] = 0;
-        } else if got as usize >= PATH_BYTES {
-            truncated |= TRUNCATED_PATH;
         }
+        flag(record, got >= PATH_BYTES as c_long, TRUNCATED_PATH);
 
         let fs: *const c_void = probe(task, offset!(task_fs));
         let root = fs.cast::<u8>().wrapping_add(offset!(fs_root)).cast();
@@ -121,11 +135,10 @@ pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
         let (_, exe) = executable(task);
         let (at, whole) = walk(Walk::new(exe, root), addr_of_mut!((*record).executable));
         (*record).executable_start = at;
-        truncated |= if whole { 0 } else { TRUNCATED_PATH };
+        flag(record, !whole, TRUNCATED_PATH);
         let (at, whole) = walk(Walk::new(pwd, root), addr_of_mut!((*record).directory));
         (*record).directory_start = at;
-        truncated |= if whole { 0 } else { TRUNCATED_PATH };
-        (*record).truncated |= truncated;
+        flag(record, !whole, TRUNCATED_PATH);
 
         (*record).ancestors_len = climb(task, record, ancestor_step, ANCESTORS as u32);
         let cgroups: *const c_void = probe(task, offset!(task_cgroups));
@@ -136,6 +149,7 @@ pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
 }
 
 /// A walk up some tree, a level at a time.
+#[derive(Clone, Copy)]
 struct Climb {
     at: *const c_void,
     record: *mut Exec,
@@ -153,6 +167,7 @@ unsafe fn climb(at: *const c_void, record: *mut Exec, step: Step, limit: u32) ->
     };
     // SAFETY: `step` has the signature bpf_loop wants.
     unsafe { bpf_loop(limit, step as *mut c_void, (&raw mut climb).cast(), 0) };
+    blur(&mut climb);
     climb.levels
 }
 

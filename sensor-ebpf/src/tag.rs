@@ -567,7 +567,13 @@ const STOP: c_long = 1;
 #[inline(never)]
 extern "C" fn step(_: u32, search: *mut Search) -> c_long {
     // SAFETY: bpf_loop passes what `search` gave it.
-    let search = unsafe { &mut *search };
+    let result = look(unsafe { &mut *search });
+    // Linux 6.1 wants to see that it is one of the two.
+    core::hint::black_box(result) & STOP
+}
+
+#[inline(always)]
+fn look(search: &mut Search) -> c_long {
     let at = search.at();
     let in_line = search.socket().in_line;
     if at >= search.segment.len || !is_followed(search.socket()) {

@@ -15,10 +15,11 @@ use clew_sensor_abi::ban::Ban;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::attach::BARRIER;
+use crate::attach::failed;
 use crate::maps::Raw;
 use crate::pin::PinDirectory;
 use crate::sensor::{LoadError, take};
+use crate::steps::{BARRIER, REFUSE};
 
 /// Bits of an address that is not a prefix.
 const ALL_BITS: u32 = 128;
@@ -80,7 +81,7 @@ impl Barrier {
         for (nth, name) in names.into_iter().enumerate() {
             let link = attach(ebpf, name)?;
             // Not by its name: a pin's has no dots.
-            let pinned = link.pin(pins.join(&format!("{}-{nth}", BARRIER.program)));
+            let pinned = link.pin(pins.join(&format!("{}-{nth}", REFUSE.program)));
             pinned.map_err(|error| LoadError::Pin(io::Error::other(error)))?;
         }
         Ok(barrier)
@@ -100,12 +101,8 @@ impl Barrier {
             addresses: take(ebpf, "BANS")?,
             prefixes: take(ebpf, "BAN_PREFIXES")?,
         };
-        let loaded = BARRIER.load(ebpf, &Btf::from_sys_fs()?);
-        loaded.map_err(|source| LoadError::Program {
-            step: BARRIER.step,
-            program: BARRIER.program,
-            source: Box::new(source),
-        })?;
+        let loaded = REFUSE.load(ebpf, &Btf::from_sys_fs()?);
+        loaded.map_err(|source| failed(BARRIER.step, &REFUSE, source))?;
         Ok(Self(Arc::new(Mutex::new(tables))))
     }
 
@@ -213,7 +210,7 @@ fn attach(ebpf: &mut Ebpf, interface: &str) -> Result<FdLink, BarrierError> {
         interface: interface.to_owned(),
         source: Box::new(source),
     };
-    let Some(Program::Xdp(program)) = ebpf.program_mut(BARRIER.program) else {
+    let Some(Program::Xdp(program)) = ebpf.program_mut(REFUSE.program) else {
         return Err(refused(ProgramError::UnexpectedProgramType));
     };
     let in_driver = program.attach(interface, XdpMode::Driver);

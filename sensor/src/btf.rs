@@ -269,6 +269,14 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         sock_sk_lock_owned: btf.offset_within("sock", "sk_lock", "owned")?,
         sock_sk_type: at("sock", "sk_type")?,
         unix_sock_addr: at("unix_sock", "addr")?,
+        socket_sk: at("socket", "sk")?,
+        task_bpf_storage: at("task_struct", "bpf_storage")?,
+        local_storage_list: at("bpf_local_storage", "list")?,
+        local_storage_elem_snode: at("bpf_local_storage_elem", "snode")?,
+        local_storage_elem_sdata: at("bpf_local_storage_elem", "sdata")?,
+        local_storage_data_smap: at("bpf_local_storage_data", "smap")?,
+        iter_meta_seq: at("bpf_iter_meta", "seq")?,
+        local_storage_data_data: at("bpf_local_storage_data", "data")?,
         ..Offsets::default()
     };
     registers::complete(offsets, btf)

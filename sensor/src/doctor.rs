@@ -4,7 +4,7 @@ use std::error::Error;
 
 use aya::Btf;
 
-use crate::attach::{BARRIER, Hook, STEPS, Step};
+use crate::steps::{self, BARRIER, Choice, Part};
 use crate::{btf, cgroup, pin, sensor};
 
 /// One thing that was looked at.
@@ -20,8 +20,22 @@ pub struct Finding {
     pub needed: bool,
     /// What was seen.
     pub detail: String,
+    /// The program that provides it, of those that are loaded into the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<Program>,
     /// What to do when it does not.
     pub remedy: Option<String>,
+}
+
+/// A program that the kernel has taken.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// What the kernel must have for it.
+    pub needs: String,
+    /// Instructions that the verifier has followed, over all paths (Linux 5.16).
+    pub verified_instructions: Option<u32>,
 }
 
 impl Finding {
@@ -33,6 +47,7 @@ impl Finding {
             ok,
             needed: true,
             detail: seen.unwrap_or_else(|detail| detail),
+            program: None,
             remedy: (!ok).then(|| remedy.to_owned()),
         }
     }
@@ -65,18 +80,8 @@ pub fn examine() -> Vec<Finding> {
 
 fn kernel() -> Finding {
     let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy().into_owned();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let seen = if version >= (6, 3) {
-        Ok(release)
-    } else {
-        Err(release)
-    };
-    let remedy = "nobody has tried Clew on a kernel older than Linux 6.3";
-    Finding::new("kernel", "uname(2)", seen, remedy)
+    let seen = Ok(uname.release().to_string_lossy().into_owned());
+    Finding::new("kernel", "uname(2)", seen, "")
 }
 
 fn types() -> Finding {
@@ -127,39 +132,46 @@ fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {
             )];
         }
     };
-    let steps = STEPS.iter().chain([&BARRIER]);
-    steps.map(|step| program(step, ebpf, &btf)).collect()
+    let parts = steps::parts().chain([&BARRIER]);
+    parts.map(|it| part(it, ebpf, &btf)).collect()
 }
 
-fn program(step: &Step, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
-    let seen = match step.load(ebpf, btf) {
-        Ok(()) => Ok(format!("program {} passes the verifier", step.program)),
-        Err(error) if step.is_dispensable(&error) && matches!(step.hook, Hook::Sockets) => Ok(
-            "not in this kernel (6.12 has it): what is sent on connections that are older than the \
-                programs is not followed"
-                .to_owned(),
-        ),
-        Err(error) if step.is_dispensable(&error) => Ok(
-            "not in this kernel (6.10 has it): a thread that becomes a program without a fork \
-                is not judged"
-                .to_owned(),
-        ),
-        Err(error) => Err(reason(&chain(&error))),
+fn part(part: &Part, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
+    let Choice { chosen, refused } = part.choose(ebpf, btf);
+    let refusals = refused
+        .iter()
+        .map(|(provider, error)| format!("{}: {}", provider.hook.name(), reason(&chain(error))));
+    let refusals = refusals.collect::<Vec<_>>().join("; ");
+    let best = chosen.unwrap_or(&part.providers[0]);
+    let program = chosen.map(|provider| Program {
+        name: provider.program.to_owned(),
+        needs: provider.needs.to_owned(),
+        verified_instructions: provider.verified_instructions(ebpf),
+    });
+    let seen = match (&program, part.without) {
+        (Some(program), _) => {
+            let size = program.verified_instructions.unwrap_or(0);
+            let instead = if refusals.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    "; not {}: it needs {} ({refusals})",
+                    part.providers[0].program, part.providers[0].needs
+                )
+            };
+            let name = &program.name;
+            Ok(format!(
+                "program {name} passes the verifier ({size} instructions){instead}"
+            ))
+        }
+        (None, Some(without)) => Ok(format!("needs {}: {without}", best.needs)),
+        (None, None) => Err(format!("needs {}: {refusals}", best.needs)),
     };
     let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \
                   the edge alone";
-    Finding::new(step.step, &provider(step), seen, remedy)
-}
-
-fn provider(step: &Step) -> String {
-    match step.hook {
-        Hook::Tracepoint(name) | Hook::OptionalTracepoint(name) => format!("tp_btf/{name}"),
-        Hook::Ingress => "cgroup_skb/ingress".to_owned(),
-        Hook::SocketAddress => format!("cgroup/{}", step.program),
-        Hook::SocketCreation => "cgroup/sock_create".to_owned(),
-        Hook::SocketOperations => "cgroup/sock_ops".to_owned(),
-        Hook::Sockets => "iter/tcp".to_owned(),
-        Hook::Interface => "xdp".to_owned(),
+    Finding {
+        program,
+        ..Finding::new(part.step, &best.hook.name(), seen, remedy)
     }
 }
 

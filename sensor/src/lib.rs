@@ -5,7 +5,7 @@
 //! everything works through open descriptors and no capability is needed any more (Linux 5.19:
 //! `bpf(2)` asks for rights only to create maps and load programs).
 //!
-//! Minimum kernel: 6.3; what older ones lack has not been tried out.
+//! Oldest kernel tried: Debian's 6.1. What provides each step is looked for at start, see `steps`.
 
 mod announced;
 mod attach;
@@ -26,6 +26,7 @@ mod registers;
 mod sched;
 mod sensor;
 pub mod statistics;
+mod steps;
 mod stops;
 
 pub use announced::Announcer;

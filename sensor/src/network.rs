@@ -15,7 +15,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 ///
 /// # Errors
 ///
-/// The program is not loaded, or the kernel refuses it. A namespace that cannot be entered is logged.
+/// The program is not loaded, or the kernel refuses it, or what it does at a socket. A namespace that cannot be
+/// entered is logged.
 pub(crate) fn visit_sockets(program: &mut Iter) -> Result<(), ProgramError> {
     for namespace in namespaces() {
         let id = program.attach()?;
@@ -23,7 +24,8 @@ pub(crate) fn visit_sockets(program: &mut Iter) -> Result<(), ProgramError> {
         // A thread of its own, which has not got to get back.
         let visit = thread::spawn(move || visit(&namespace, link)).join();
         match visit {
-            Ok(Ok(())) => {}
+            Ok(Ok(0)) => {}
+            Ok(Ok(_)) => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
             Ok(Err(error)) => tracing::warn!(%error, "sockets of a network namespace left out"),
             Err(_) => tracing::error!("looking at the sockets of a network namespace failed"),
         }
@@ -31,12 +33,11 @@ pub(crate) fn visit_sockets(program: &mut Iter) -> Result<(), ProgramError> {
     Ok(())
 }
 
-fn visit(namespace: &File, link: IterLink) -> io::Result<()> {
+/// Has the program run; what it has written, in bytes.
+fn visit(namespace: &File, link: IterLink) -> io::Result<u64> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
     let mut sockets = link.into_file().map_err(io::Error::other)?;
-    // The program prints nothing: reading is what makes it run.
-    io::copy(&mut sockets.by_ref(), &mut io::sink())?;
-    Ok(())
+    io::copy(&mut sockets.by_ref(), &mut io::sink())
 }
 
 /// One file for each network namespace that a process is in.

@@ -10,7 +10,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, RingBuf, SkStorage,
 };
-use aya::programs::ProgramError;
+use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
@@ -24,7 +24,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::announced::Announcer;
-use crate::attach::STEPS;
+use crate::attach::Attached;
 use crate::barrier::{Barrier, BarrierError};
 use crate::btf::{self, BtfError};
 use crate::hops::Log;
@@ -33,7 +33,7 @@ use crate::maps::Raw;
 use crate::pin::{PinDirectory, TasksKind, left_tasks};
 use crate::policy::{Mode, Policy, service_number};
 use crate::stops::{Account, Stops};
-use crate::{cgroup, decode, file};
+use crate::{cgroup, decode, file, steps};
 
 /// The programs, built from `sensor-ebpf` by this crate's build script.
 pub(crate) static OBJECT: &[u8] =
@@ -169,6 +169,7 @@ pub struct Sensor {
     ring: RingBuf<MapData>,
     readiness: OwnedFd,
     pins: PinDirectory,
+    missing: Vec<&'static str>,
     ebpf: Ebpf,
 }
 
@@ -218,7 +219,7 @@ impl Sensor {
         let account = Account::new(stops_of(&ebpf)?);
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let readiness = watch(&ring).map_err(LoadError::Wait)?;
-        let pins = attach_all(&mut ebpf, config.cgroup.as_deref(), &kind)?;
+        let (pins, missing) = attach_all(&mut ebpf, config.cgroup.as_deref(), &kind)?;
         Ok(Self {
             settings,
             current,
@@ -231,6 +232,7 @@ impl Sensor {
             ring,
             readiness,
             pins,
+            missing,
             ebpf,
         })
     }
@@ -409,10 +411,17 @@ impl Sensor {
     }
 
     /// The programs, for [`crate::statistics`].
-    pub(crate) fn programs(&self) -> impl Iterator<Item = &aya::programs::Program> {
-        let ours = |name: &str| STEPS.iter().any(|step| step.program == name);
-        let programs = self.ebpf.programs().filter(move |(name, _)| ours(name));
-        programs.map(|(_, program)| program)
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &Program> {
+        // Of those that do the same, one is loaded.
+        let at_work = |name: &str, program: &Program| steps::is_ours(name) && program.fd().is_ok();
+        let programs = self.ebpf.programs();
+        let ours = programs.filter(move |(name, program)| at_work(name, program));
+        ours.map(|(_, program)| program)
+    }
+
+    /// What this kernel has no provider for, in words for people: what is lost.
+    pub fn missing(&self) -> &[&'static str] {
+        &self.missing
     }
 
     /// The programs stay at work when this is dropped; a sensor of the next process follows on what tasks carry.
@@ -536,23 +545,27 @@ fn attach_all(
     ebpf: &mut Ebpf,
     cgroup: Option<&Path>,
     kind: &TasksKind,
-) -> Result<PinDirectory, LoadError> {
+) -> Result<(PinDirectory, Vec<&'static str>), LoadError> {
     let btf = Btf::from_sys_fs()?;
     let cgroup = cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
     let pins = PinDirectory::create().map_err(LoadError::Pin)?;
+    let mut missing = Vec::new();
     if let Some(tasks) = ebpf.map(TASKS) {
         tasks
             .pin(kind.in_directory(&pins))
             .map_err(|error| LoadError::Pin(io::Error::other(error)))?;
     }
-    for step in STEPS {
-        let Some(link) = step.attach(ebpf, &btf, &cgroup)? else {
-            continue;
-        };
-        link.pin(pins.join(step.program))
-            .map_err(|error| LoadError::Pin(io::Error::other(error)))?;
+    for part in steps::parts() {
+        match part.attach(ebpf, &btf, &cgroup)? {
+            Attached::Link(program, link) => {
+                let pinned = link.pin(pins.join(program));
+                pinned.map_err(|error| LoadError::Pin(io::Error::other(error)))?;
+            }
+            Attached::Done => {}
+            Attached::Without(what) => missing.push(what),
+        }
     }
-    Ok(pins)
+    Ok((pins, missing))
 }
 
 fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {

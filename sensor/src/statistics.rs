@@ -11,8 +11,9 @@ use aya::sys::{Stats, SyscallError, enable_stats};
 use clew_protocol::Moment;
 use ipnet::Ipv4Net;
 
-use crate::attach::{BARRIER, STEPS};
+use crate::attach::failed;
 use crate::barrier::Barrier;
+use crate::steps::{self, BARRIER, REFUSE};
 use crate::{BarrierError, LoadError, Sensor};
 
 /// One program's runs so far. Zero unless counting is on: [`count_run_time`].
@@ -57,7 +58,7 @@ pub fn of(sensor: &Sensor) -> Result<Vec<ProgramCost>, ProgramError> {
 ///
 /// The kernel does not answer.
 pub fn of_all() -> Result<Vec<ProgramCost>, ProgramError> {
-    let ours = |cost: &ProgramCost| STEPS.iter().any(|step| step.program == cost.name);
+    let ours = |cost: &ProgramCost| steps::is_ours(&cost.name);
     loaded_programs()
         .map(|info| info.map(|info| cost(&info)))
         .filter(|cost| cost.as_ref().map_or(true, ours))
@@ -123,12 +124,8 @@ pub fn barrier(bans: u32, repeat: u32) -> Result<BarrierCost, BarrierError> {
 
 /// How long the barrier's program takes for a packet.
 fn run(ebpf: &Ebpf, packet: &[u8], repeat: u32) -> Result<Duration, LoadError> {
-    let failed = |source| LoadError::Program {
-        step: BARRIER.step,
-        program: BARRIER.program,
-        source: Box::new(source),
-    };
-    let Some(Program::Xdp(program)) = ebpf.program(BARRIER.program) else {
+    let failed = |source| failed(BARRIER.step, &REFUSE, source);
+    let Some(Program::Xdp(program)) = ebpf.program(REFUSE.program) else {
         return Err(failed(ProgramError::UnexpectedProgramType));
     };
     let options = TestRunOptions {
@@ -181,7 +178,7 @@ impl Null {
     ///
     /// The kernel does not answer.
     pub fn cost(&self) -> Result<ProgramCost, ProgramError> {
-        let program = self.ebpf.program(crate::attach::NULL);
+        let program = self.ebpf.program(steps::NULL);
         program
             .ok_or(ProgramError::NotLoaded)?
             .info()

@@ -91,6 +91,14 @@ pub struct Offsets {
     pub sock_sk_lock_owned: u32,
     pub sock_sk_type: u32,
     pub unix_sock_addr: u32,
+    pub socket_sk: u32,
+    pub task_bpf_storage: u32,
+    pub local_storage_list: u32,
+    pub local_storage_elem_snode: u32,
+    pub local_storage_elem_sdata: u32,
+    pub local_storage_data_smap: u32,
+    pub local_storage_data_data: u32,
+    pub iter_meta_seq: u32,
     /// Number of the system call in `struct pt_regs`.
     pub registers_number: u32,
     /// Its second argument there.
@@ -139,4 +147,4 @@ pub enum Counter {
 pub const COUNTERS: u32 = 11;
 
 const _: () = assert!(size_of::<Settings>() == 48);
-const _: () = assert!(size_of::<Offsets>() == 57 * 4);
+const _: () = assert!(size_of::<Offsets>() == 65 * 4);

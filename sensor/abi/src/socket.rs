@@ -141,8 +141,8 @@ pub struct Read {
     pub current: u64,
     /// Requests read so far (wrapping).
     pub tail: u32,
-    /// Zero.
-    pub pad: u32,
+    /// What the last read took: twice the number of requests, and 1 when some had got lost.
+    pub taken: u32,
 }
 
 /// A request that has arrived, in two words that are each written and read at once: who finds its
