@@ -197,7 +197,7 @@ impl Case {
     }
 
     pub(crate) fn add(&mut self, event: Event) {
-        self.stopped |= is_stop(event.step.decision);
+        self.stopped |= event.step.decision.is_stop();
         self.trail.add(event.at, event.tree, event.step);
         self.touch(event.at.after(QUIET));
     }
@@ -276,7 +276,7 @@ impl Case {
     /// Not after a verdict, which cannot be taken back; nor where all that is missing is
     /// something to act upon.
     pub(crate) fn is_open_to(&self, decision: Decision) -> bool {
-        !self.condemned && (is_stop(decision) || !self.names_one())
+        !self.condemned && (decision.is_stop() || !self.names_one())
     }
 
     /// Whether this attribution may end a request.
@@ -370,9 +370,4 @@ fn variable(entry: &[u8], redact: bool) -> String {
         Some((name, _)) if redact => format!("{name}=<redacted>"),
         _ => text.into_owned(),
     }
-}
-
-/// Whether the kernel stopped something.
-pub(crate) fn is_stop(decision: Decision) -> bool {
-    matches!(decision, Decision::Killed | Decision::Denied)
 }

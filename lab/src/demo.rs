@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clew_protocol::incident::{Incident, IncidentAction, StepKind};
-use clew_protocol::kernel::Decision;
 use serde_json::json;
 
 use crate::backend::{Backend, Kind, benign};
@@ -263,7 +262,7 @@ fn of(incidents: &[Incident], source: Ipv4Addr) -> Option<&Incident> {
 fn killed_shell(incident: &Incident) -> bool {
     incident.steps.iter().any(|step| match &step.what {
         StepKind::Exec(exec) => {
-            step.decision == Decision::Killed
+            step.decision.is_stop()
                 && exec
                     .args
                     .first()

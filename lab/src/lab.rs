@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clew_protocol::incident::{Incident, StepKind};
-use clew_protocol::kernel::Decision;
 use clew_protocol::verdict::Proof;
 use serde_json::{Map, Value, json};
 
@@ -192,10 +191,7 @@ fn judge(
 
 /// The marker that the stopped program was to write.
 fn marker_of(incident: &Incident) -> Option<String> {
-    let stopped = incident
-        .steps
-        .iter()
-        .filter(|step| step.decision == Decision::Killed);
+    let stopped = incident.steps.iter().filter(|step| step.decision.is_stop());
     stopped.into_iter().find_map(|step| match &step.what {
         StepKind::Exec(exec) => Some(exec.args.get(2)?.rsplit('/').next()?.to_owned()),
         StepKind::Connect { .. } => None,
@@ -203,8 +199,5 @@ fn marker_of(incident: &Incident) -> Option<String> {
 }
 
 fn killed(incident: &Incident) -> bool {
-    incident
-        .steps
-        .iter()
-        .any(|step| step.decision == Decision::Killed)
+    incident.steps.iter().any(|step| step.decision.is_stop())
 }

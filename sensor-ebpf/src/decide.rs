@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_send_signa
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use clew_sensor_abi::FileKey;
-use clew_sensor_abi::policy::{ExecKey, SERVICE_ANY};
+use clew_sensor_abi::policy::{ARGUMENTS_ANY, ExecKey, SERVICE_ANY};
 use clew_sensor_abi::record::{
     BLOCK_BYTES, DECISION_ALLOWED, DECISION_KILLED, DECISION_OBSERVED, Exec, TaskContext,
 };
@@ -17,7 +17,7 @@ use clew_sensor_abi::siphash::SipHash24;
 use crate::kernel::{Task, blur, executable};
 use crate::maps::{EVENTS, EXEC_ALLOW, TRAMPOLINES, count, settings};
 use crate::report::{Room, Urgency, has_room, now};
-use crate::snapshot::{argument_block, fill, read_arguments};
+use crate::snapshot::{argument_block, fill, read_arguments, read_environment};
 use crate::stops::note_stop;
 use crate::task::{context_of, nothing};
 
@@ -38,7 +38,7 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
     let Some(settings) = settings() else { return 0 };
     let mode = effective_mode(settings);
     // SAFETY: as above.
-    let file = unsafe { executable(task).0 };
+    let (file, program) = unsafe { executable(task) };
 
     // What is allowed is not reported then, and costs the ring nothing: a record that is discarded
     // takes its place in it all the same.
@@ -80,7 +80,8 @@ pub fn decide(ctx: BtfTracePointContext) -> i32 {
         } else {
             Urgency::Now
         };
-        fill(task, bprm, record);
+        read_environment(task, record);
+        fill(task, bprm, program, record);
         entry.submit(urgency.flags());
         if decision == DECISION_KILLED {
             note_stop(true);
@@ -110,7 +111,7 @@ fn allowed(context: &TaskContext, file: FileKey, arguments: u64) -> bool {
         }
         let any = ExecKey {
             file,
-            arguments: 0,
+            arguments: ARGUMENTS_ANY,
             service: SERVICE_ANY,
             pad: 0,
         };

@@ -100,15 +100,30 @@ pub unsafe fn executable(task: Task) -> (FileKey, *const c_void) {
     unsafe {
         let mm: *const c_void = member(task, offset!(task_mm));
         let file: *const c_void = probe(mm, offset!(mm_exe_file));
+        (identity(file), path_of(file))
+    }
+}
+
+/// The identity of an open file.
+///
+/// # Safety
+///
+/// As [`probe`].
+#[inline(always)]
+pub unsafe fn identity(file: *const c_void) -> FileKey {
+    // SAFETY: the caller's word.
+    unsafe {
         let inode: *const c_void = probe(file, offset!(file_f_inode));
         let sb: *const c_void = probe(inode, offset!(inode_i_sb));
-        let key = FileKey {
+        FileKey {
             device: u64::from(probe::<u32>(sb, offset!(super_block_s_dev))),
             inode: probe(inode, offset!(inode_i_ino)),
-        };
-        (
-            key,
-            file.cast::<u8>().wrapping_add(offset!(file_f_path)).cast(),
-        )
+        }
     }
+}
+
+/// Where its path starts.
+#[inline(always)]
+pub fn path_of(file: *const c_void) -> *const c_void {
+    file.cast::<u8>().wrapping_add(offset!(file_f_path)).cast()
 }

@@ -13,6 +13,7 @@
 //! | inherit | [`prepare::prepare`] | `tp_btf/sched_prepare_exec` (since Linux 6.10) |
 //! | inherit | [`prepare::prepare_entry`] | `fentry/begin_new_exec`, before that |
 //! | decide | [`decide::decide`] | `tp_btf/sched_process_exec` |
+//! | decide | [`check::check`] | `lsm/bprm_check_security`, where there is BPF LSM |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | deny | [`raw::socket`] | `cgroup/sock_create` |
 //! | ban | [`ban::refuse`] | `xdp`, at interfaces that are named |
@@ -29,6 +30,7 @@
 
 mod ban;
 mod bind;
+mod check;
 mod decide;
 mod deny;
 mod early;

@@ -51,6 +51,30 @@ pub unsafe fn buffer(task: Task) -> Option<(u64, u32)> {
     }
 }
 
+/// The vectors of arguments and of environment that the running `task` hands to a new program. None where it is no
+/// system call that starts one, or one of another width: its numbers are others (arch/x86/entry/syscalls).
+///
+/// # Safety
+///
+/// `task` is the running task.
+#[inline(always)]
+pub unsafe fn exec_strings(task: Task) -> Option<(u64, u64)> {
+    // SAFETY: the caller's word; the verifier knows the type of what is returned.
+    unsafe {
+        let registers: *const c_void = bpf_task_pt_regs(task.cast()) as *const c_void;
+        let number = member::<u64>(registers, offset!(registers_number)) as u32;
+        let second = member(registers, offset!(registers_second));
+        let third = member(registers, offset!(registers_third));
+        if number == offset!(call_execve) as u32 {
+            Some((second, third))
+        } else if number == offset!(call_execveat) as u32 {
+            Some((third, member(registers, offset!(registers_fourth))))
+        } else {
+            None
+        }
+    }
+}
+
 #[inline(always)]
 fn size(bytes: u64) -> u32 {
     if bytes > u64::from(u32::MAX) {

@@ -13,7 +13,7 @@ use clew_sensor_abi::record::{
     TRUNCATED_ARGUMENTS, TRUNCATED_ENVIRONMENT, TRUNCATED_PATH,
 };
 
-use crate::kernel::{Task, blur, executable, member, probe};
+use crate::kernel::{Task, blur, member, probe};
 use crate::maps::offset;
 use crate::path::{Walk, walk};
 use crate::report::header;
@@ -39,8 +39,12 @@ pub unsafe fn read_arguments(task: Task, record: *mut Exec) -> u32 {
 }
 
 /// Notes that something was cut. In the record, where the verifier does not know what is noted already.
+///
+/// # Safety
+///
+/// `record` is one, and its `truncated` was written.
 #[inline(always)]
-unsafe fn flag(record: *mut Exec, cut: bool, as_what: u32) {
+pub unsafe fn flag(record: *mut Exec, cut: bool, as_what: u32) {
     // SAFETY: the caller's record.
     unsafe {
         let truncated = &raw mut (*record).truncated;
@@ -93,13 +97,32 @@ unsafe fn copy_block(start: u64, end: u64, to: *mut [u8; BLOCK_BYTES]) -> (u32, 
     }
 }
 
-/// Fills in everything but the arguments, the context and the decision.
+/// Copies the environment block from the new memory map.
 ///
 /// # Safety
 ///
-/// `task` is the running task, `bprm` its `linux_binprm`; `record` has room.
+/// `task` is the running task; `record` has room.
 #[inline(always)]
-pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
+pub unsafe fn read_environment(task: Task, record: *mut Exec) {
+    // SAFETY: reads of the running task's own memory into the record.
+    unsafe {
+        let mm: *const c_void = member(task, offset!(task_mm));
+        let start: u64 = probe(mm, offset!(mm_env_start));
+        let end: u64 = probe(mm, offset!(mm_env_end));
+        let (length, cut) = copy_block(start, end, addr_of_mut!((*record).environment));
+        (*record).environment_len = length;
+        flag(record, cut, TRUNCATED_ENVIRONMENT);
+    }
+}
+
+/// Fills in everything but the strings, the context and the decision.
+///
+/// # Safety
+///
+/// `task` is the running task, `bprm` its `linux_binprm`, and the path of the `program` starts there; `record` has
+/// room.
+#[inline(always)]
+pub unsafe fn fill(task: Task, bprm: *const c_void, program: *const c_void, record: *mut Exec) {
     // SAFETY: as the caller says; kernel objects are probed.
     unsafe {
         (*record).header = header(KIND_EXEC, member(task, offset!(task_pid)));
@@ -110,13 +133,6 @@ pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
         (*record).comm = probe(task, offset!(task_comm));
         (*record).cgroup_id = bpf_get_current_cgroup_id();
         (*record).pad = [0; 7];
-
-        let mm: *const c_void = member(task, offset!(task_mm));
-        let start: u64 = probe(mm, offset!(mm_env_start));
-        let end: u64 = probe(mm, offset!(mm_env_end));
-        let (length, cut) = copy_block(start, end, addr_of_mut!((*record).environment));
-        (*record).environment_len = length;
-        flag(record, cut, TRUNCATED_ENVIRONMENT);
 
         let filename: *const c_void = probe(bprm, offset!(bprm_filename));
         let got = bpf_probe_read_kernel_str(
@@ -132,8 +148,7 @@ pub unsafe fn fill(task: Task, bprm: *const c_void, record: *mut Exec) {
         let fs: *const c_void = probe(task, offset!(task_fs));
         let root = fs.cast::<u8>().wrapping_add(offset!(fs_root)).cast();
         let pwd = fs.cast::<u8>().wrapping_add(offset!(fs_pwd)).cast();
-        let (_, exe) = executable(task);
-        let (at, whole) = walk(Walk::new(exe, root), addr_of_mut!((*record).executable));
+        let (at, whole) = walk(Walk::new(program, root), addr_of_mut!((*record).executable));
         (*record).executable_start = at;
         flag(record, !whole, TRUNCATED_PATH);
         let (at, whole) = walk(Walk::new(pwd, root), addr_of_mut!((*record).directory));

@@ -1,14 +1,15 @@
 //! Loading programs and putting each on its hook.
 
 use std::fs::File;
+use std::io;
 
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Btf, Ebpf};
 
-use crate::network;
 use crate::sensor::LoadError;
 use crate::steps::{Choice, NULLS, Part, Provider};
+use crate::{lsm, network};
 
 /// What a program hooks.
 #[derive(Clone, Copy)]
@@ -17,6 +18,8 @@ pub(crate) enum Hook {
     Tracepoint(&'static str),
     /// The entry of a kernel function, by name.
     Entry(&'static str),
+    /// A decision of the kernel's security modules, by name.
+    Lsm(&'static str),
     /// The return of a kernel function, by name.
     Exit(&'static str),
     /// Packets into a cgroup's sockets.
@@ -39,6 +42,7 @@ impl Hook {
         match self {
             Self::Tracepoint(name) => format!("tp_btf/{name}"),
             Self::Entry(function) => format!("fentry/{function}"),
+            Self::Lsm(hook) => format!("lsm/{hook}"),
             Self::Exit(function) => format!("fexit/{function}"),
             Self::Ingress => "cgroup_skb/ingress".to_owned(),
             Self::SocketAddress(call) => format!("cgroup/{call}"),
@@ -53,6 +57,13 @@ impl Hook {
         match (self, program) {
             (Self::Tracepoint(name), Some(Program::BtfTracePoint(it))) => it.load(name, btf),
             (Self::Entry(function), Some(Program::FEntry(it))) => it.load(function, btf),
+            (Self::Lsm(hook), Some(Program::Lsm(it))) => {
+                if !lsm::is_active()? {
+                    let error = io::Error::other("BPF is not among the kernel's security modules");
+                    return Err(error.into());
+                }
+                it.load(hook, btf)
+            }
             (Self::Exit(function), Some(Program::FExit(it))) => it.load(function, btf),
             (Self::Ingress, Some(Program::CgroupSkb(it))) => it.load(),
             (Self::SocketAddress(_), Some(Program::CgroupSockAddr(it))) => it.load(),
@@ -80,6 +91,10 @@ impl Hook {
                 Ok(it.take_link(id)?.into())
             }
             (Self::Entry(_), Some(Program::FEntry(it))) => {
+                let id = it.attach()?;
+                Ok(it.take_link(id)?.into())
+            }
+            (Self::Lsm(_), Some(Program::Lsm(it))) => {
                 let id = it.attach()?;
                 Ok(it.take_link(id)?.into())
             }

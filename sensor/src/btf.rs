@@ -249,6 +249,8 @@ pub(crate) fn offsets(btf: &Btf) -> Result<Offsets, BtfError> {
         vfsmount_mnt_root: at("vfsmount", "mnt_root")?,
         fs_pwd: at("fs_struct", "pwd")?,
         fs_root: at("fs_struct", "root")?,
+        bprm_file: at("linux_binprm", "file")?,
+        bprm_buf: at("linux_binprm", "buf")?,
         bprm_filename: at("linux_binprm", "filename")?,
         css_set_dfl_cgrp: at("css_set", "dfl_cgrp")?,
         cgroup_kn: at("cgroup", "kn")?,

@@ -120,7 +120,7 @@ fn process(record: &record::Exec) -> Process {
         pid: record.pid,
         uid: record.uid,
         gid: record.gid,
-        comm: text(&record.comm),
+        comm: comm_of(record),
         executable: path(&record.executable, record.executable_start),
         filename: until_nul(&record.filename).to_vec(),
         working_directory: path(&record.directory, record.directory_start),
@@ -141,6 +141,18 @@ fn process(record: &record::Exec) -> Process {
         cgroup_path,
         truncated: record.truncated != 0 || is_cut_short(record),
     }
+}
+
+/// The program's name. One that was refused has none yet: it is what it would have become (`begin_new_exec`,
+/// fs/exec.c).
+fn comm_of(record: &record::Exec) -> String {
+    if record.decision != DECISION_DENIED {
+        return text(&record.comm);
+    }
+    let filename = until_nul(&record.filename);
+    let name = filename.rsplit(|&byte| byte == b'/').next();
+    let name = name.unwrap_or_default();
+    text(&name[..name.len().min(record.comm.len() - 1)])
 }
 
 /// Whether the ways up end below the top: init is process 1, and the root of cgroups has no name.

@@ -17,6 +17,7 @@ pub mod doctor;
 mod file;
 mod hops;
 mod ledger;
+mod lsm;
 mod maps;
 mod memory;
 mod network;

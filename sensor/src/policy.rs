@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clew_protocol::kernel::Transport;
 use clew_sensor_abi::policy::{
-    CONNECT_FIXED_BITS, ConnectKey, ExecKey, PROTOCOL_RAW, arguments_hash,
+    ARGUMENTS_ANY, ARGUMENTS_SOME, CONNECT_FIXED_BITS, ConnectKey, ExecKey, PROTOCOL_RAW,
+    arguments_hash,
 };
 use clew_sensor_abi::settings::{MODE_ENFORCE, MODE_LEARN, MODE_OBSERVE};
 
@@ -77,29 +78,31 @@ pub(crate) fn service_number(index: Option<usize>) -> u32 {
 }
 
 impl ExecRule {
-    /// The map key; none, with the reason logged, when the file cannot be found.
-    pub(crate) fn key(&self, key: (u64, u64), mounts: &Mounts) -> Option<ExecKey> {
+    /// The map keys; none, with the reason logged, when the file cannot be found.
+    pub(crate) fn keys(&self, key: (u64, u64), mounts: &Mounts) -> Vec<ExecKey> {
         let file = match mounts.key_of(&self.path) {
             Ok(file) => file,
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error,
                     "program on the allow list cannot be found; it is not allowed");
-                return None;
+                return Vec::new();
             }
         };
-        let arguments = self.arguments.as_ref().map_or(0, |arguments| {
+        let hashed = self.arguments.as_ref().map(|arguments| {
             let block: Vec<u8> = arguments
                 .iter()
                 .flat_map(|a| [a.as_slice(), &[0]].concat())
                 .collect();
             arguments_hash(key.0, key.1, &block)
         });
-        Some(ExecKey {
+        let arguments = hashed.map_or(vec![ARGUMENTS_ANY], |hash| vec![hash, ARGUMENTS_SOME]);
+        let key = |arguments| ExecKey {
             file,
             arguments,
             service: service_number(self.service),
             pad: 0,
-        })
+        };
+        arguments.into_iter().map(key).collect()
     }
 }
 

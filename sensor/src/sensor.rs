@@ -144,6 +144,7 @@ pub struct Counters {
     pub lost_connect: u64,
     pub killed: u64,
     pub denied: u64,
+    pub refused: u64,
     pub no_storage: u64,
 }
 
@@ -406,6 +407,7 @@ impl Sensor {
             lost_connect: sum(Counter::LostConnect),
             killed: sum(Counter::Killed),
             denied: sum(Counter::Denied),
+            refused: sum(Counter::Refused),
             no_storage: sum(Counter::NoStorage),
         }
     }
@@ -600,7 +602,7 @@ fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
 fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), LoadError> {
     let mounts = file::Mounts::read();
     let mut exec: HashMap<_, Raw<ExecKey>, u32> = lend(ebpf, "EXEC_ALLOW")?;
-    for rule in policy.exec.iter().filter_map(|rule| rule.key(key, &mounts)) {
+    for rule in policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts)) {
         exec.insert(Raw(rule), 1, 0)
             .map_err(|source| LoadError::Map {
                 name: "EXEC_ALLOW",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
-use clew_protocol::kernel::{Decision, KernelEvent};
+use clew_protocol::kernel::KernelEvent;
 use clew_sensor_abi::settings::{STOPS_ALL, STOPS_UNREPORTED};
 
 use crate::memory::Table;
@@ -53,8 +53,8 @@ impl Account {
 
     pub(crate) fn hand_out(&mut self, event: &KernelEvent) {
         let is_stop = match event {
-            KernelEvent::Exec(exec) => exec.decision == Decision::Killed,
-            KernelEvent::Connect(connect) => connect.decision == Decision::Denied,
+            KernelEvent::Exec(exec) => exec.decision.is_stop(),
+            KernelEvent::Connect(connect) => connect.decision.is_stop(),
             _ => false,
         };
         self.handed_out += u64::from(is_stop);

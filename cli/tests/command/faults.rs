@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use crate::Test;
-use crate::stage::{CLEW, Process, Stage, get, pins_of, shared_directory, wait_until};
+use crate::stage::{CLEW, Process, Stage, get, pins_of, shared_directory, stopped, wait_until};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -80,7 +80,7 @@ fn killed_in_mid_flight_the_kernel_goes_on() -> Result<()> {
     ensure!(pins_of(pid)? == 1, "the pins went with the process");
     // The backend has read requests of Clew's: what it starts is judged, also for strangers.
     let (_, body) = crate::stage::get(stage.upstream, "/run/true")?;
-    ensure!(body == "status -9", "{body}");
+    ensure!(body == stopped()?, "{body}");
     let shown = Command::new(CLEW).arg("doctor").output()?;
     ensure!(String::from_utf8_lossy(&shown.stdout).contains("doctor --clean"));
     let cleaned = Command::new(CLEW).args(["doctor", "--clean"]).output()?;
@@ -145,11 +145,12 @@ fn a_restart_leaves_no_gap() -> Result<()> {
         let answers = asking.join().map_err(|_| anyhow!("who asks has panicked"));
         restarted.and(answers?)
     })?;
-    let ran = answers.iter().filter(|it| *it != "status -9").count();
+    let stopped = stopped()?;
+    let ran = answers.iter().filter(|it| *it != stopped).count();
     ensure!(ran == 0, "{ran} of {} shells ran", answers.len());
     // Its own requests are served, and what they start is stopped. It may be a stranger's: nobody is named.
     let (status, body) = stage.get("/run/true")?;
-    ensure!(status == 200 && body == "status -9", "{status} {body}");
+    ensure!(status == 200 && body == stopped, "{status} {body}");
     let pid = stage.clew.0.id();
     stage.stop()?;
     ensure!(pins_of(pid)? == 1, "the programs were to be kept");

@@ -161,6 +161,15 @@ pub(crate) fn get(port: u16, target: &str) -> Result<(u16, String)> {
     Ok((status, String::from_utf8(body)?))
 }
 
+/// What the backend answers when the shell that it is to run is stopped: with BPF LSM it may not start, else it is
+/// killed when it does.
+pub(crate) fn stopped() -> Result<&'static str> {
+    let said = Command::new(CLEW).args(["doctor", "--json"]).output()?;
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&said.stdout)?;
+    let refuses = findings.iter().any(|it| it["program"]["name"] == "check");
+    Ok(if refuses { "refused" } else { "status -9" })
+}
+
 /// Waits until `done`.
 pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;

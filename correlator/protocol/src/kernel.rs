@@ -132,8 +132,15 @@ pub enum Decision {
     Observed,
     /// The new program was killed before its first instruction.
     Killed,
-    /// The connection was refused with `EPERM`.
+    /// Refused with `EPERM`: the connection, or, where the kernel has BPF LSM, the start of the program.
     Denied,
+}
+
+impl Decision {
+    /// Whether the kernel has stopped something.
+    pub const fn is_stop(self) -> bool {
+        matches!(self, Self::Killed | Self::Denied)
+    }
 }
 
 /// A program start in a request's lineage.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use clew_protocol::incident::{Incident, StepKind};
-use clew_protocol::kernel::Decision;
 use clew_protocol::verdict::Proof;
 use serde::Serialize;
 
@@ -117,7 +116,7 @@ impl Cell {
 
 fn is_stopped(incident: &Incident) -> bool {
     let mut steps = incident.steps.iter();
-    steps.any(|step| matches!(step.decision, Decision::Killed | Decision::Denied))
+    steps.any(|step| step.decision.is_stop())
 }
 
 /// The marks that show in what was stopped.

@@ -80,6 +80,7 @@ pub(crate) fn describe(incident: &Incident) -> String {
     let step = |step: &Step| match (&step.what, step.decision) {
         (_, Decision::Allowed) => None,
         (StepKind::Exec(exec), Decision::Killed) => Some(format!("killed {}", exec.executable)),
+        (StepKind::Exec(exec), Decision::Denied) => Some(format!("refused {}", exec.executable)),
         (StepKind::Exec(exec), _) => Some(format!("saw {}", exec.executable)),
         (
             StepKind::Connect {

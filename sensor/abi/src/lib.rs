@@ -13,7 +13,7 @@ pub mod siphash;
 pub mod socket;
 
 /// Grows with every change of layout; a loader refuses records and pinned maps of another one.
-pub const ABI_VERSION: u16 = 7;
+pub const ABI_VERSION: u16 = 8;
 
 /// Name of the header line that carries the token, as the kernel looks for it: a line feed, the
 /// name in lower case, colon, space.

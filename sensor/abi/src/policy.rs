@@ -12,13 +12,18 @@ pub const SERVICE_ANY: u32 = 0;
 pub struct ExecKey {
     /// The program.
     pub file: FileKey,
-    /// Hash of its argument vector ([`arguments_hash`]); 0: any arguments.
+    /// Hash of its argument vector ([`arguments_hash`]), [`ARGUMENTS_ANY`] or [`ARGUMENTS_SOME`].
     pub arguments: u64,
     /// The service, or [`SERVICE_ANY`].
     pub service: u32,
     /// Zero.
     pub pad: u32,
 }
+
+/// The program may be started with any arguments.
+pub const ARGUMENTS_ANY: u64 = 0;
+/// There are arguments that it may be started with, in entries of their own. (A hash is odd.)
+pub const ARGUMENTS_SOME: u64 = 2;
 
 /// Key of `CONNECT_ALLOW` (longest prefix match): where a service's requests may connect.
 ///

@@ -176,7 +176,7 @@ pub struct Exec {
     pub decision: u8,
     /// Zero.
     pub pad: [u8; 7],
-    /// Name after exec.
+    /// Name after exec; before, the caller's ([`DECISION_DENIED`]).
     pub comm: [u8; 16],
     /// Path given to `execve`, NUL-terminated.
     pub filename: [u8; PATH_BYTES],

@@ -73,6 +73,8 @@ pub struct Offsets {
     pub fs_pwd: u32,
     pub fs_root: u32,
     pub bprm_filename: u32,
+    pub bprm_file: u32,
+    pub bprm_buf: u32,
     pub css_set_dfl_cgrp: u32,
     pub cgroup_kn: u32,
     pub kernfs_node_parent: u32,
@@ -105,6 +107,8 @@ pub struct Offsets {
     pub registers_second: u32,
     /// Its third.
     pub registers_third: u32,
+    /// Its fourth.
+    pub registers_fourth: u32,
     /// Not an offset: the number of `read(2)`.
     pub call_read: u32,
     /// As above, `readv(2)`.
@@ -113,6 +117,10 @@ pub struct Offsets {
     pub call_recvfrom: u32,
     /// As above, `recvmsg(2)`.
     pub call_recvmsg: u32,
+    /// As above, `execve(2)`.
+    pub call_execve: u32,
+    /// As above, `execveat(2)`.
+    pub call_execveat: u32,
 }
 
 /// Index into the `COUNTERS` map: one 64-bit sum per CPU each.
@@ -141,10 +149,12 @@ pub enum Counter {
     NoStorage = 9,
     /// Tokens found again, where a request went on to another process.
     Hops = 10,
+    /// Programs whose start was refused.
+    Refused = 11,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 11;
+pub const COUNTERS: u32 = 12;
 
 const _: () = assert!(size_of::<Settings>() == 48);
-const _: () = assert!(size_of::<Offsets>() == 65 * 4);
+const _: () = assert!(size_of::<Offsets>() == 70 * 4);

@@ -1,7 +1,7 @@
 //! Announced: requests on connections whose bytes the programs cannot read.
 
 use anyhow::{Result, ensure};
-use clew_protocol::kernel::{Decision, KernelEvent, Strength};
+use clew_protocol::kernel::{KernelEvent, Strength};
 use clew_protocol::{Sequence, ServiceId};
 
 use crate::Test;
@@ -39,9 +39,9 @@ fn binds_and_judges() -> Result<()> {
         ensure!(!bound.previous_unanswered, "{bound:?}");
     }
     let sequence = send(&stage, &mut client, "/run/true")?;
-    ensure!(client.answer()? == "status -9");
+    ensure!(client.answer()? == stage.end().1);
     let exec = stage.wait_exec(sequence)?;
-    ensure!(exec.decision == Decision::Killed && exec.lineage.strength == Strength::Reader);
+    ensure!(exec.decision == stage.end().0 && exec.lineage.strength == Strength::Reader);
     ensure!(!exec.lineage.recent.contains(&Sequence::STRANGER));
     Ok(())
 }
@@ -58,7 +58,7 @@ fn who_is_not_announced_is_a_stranger() -> Result<()> {
         ensure!(client.answer()? == "ok");
     }
     client.send("GET /run/true HTTP/1.1\r\n\r\n")?;
-    ensure!(client.answer()? == "status -9");
+    ensure!(client.answer()? == stage.end().1);
     let exec = stage.wait_exec(known)?;
     ensure!(
         exec.lineage.recent == [known, Sequence::STRANGER],

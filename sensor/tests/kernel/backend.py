@@ -14,7 +14,7 @@ the start with "hop-tcp-early". Prints its port, then serves until killed.
                         (as PHP-FPM reads), vectors (recvmsg) or body (whole, and 4096 bytes of a body)
   GET /pool/...         as via, from a thread that was there before any request
   GET /where            answers with the application server's port
-  GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status
+  GET /run/COMMAND      runs COMMAND with sh -c, answers with its exit status, or "refused" (as below)
   GET /become/COMMAND   becomes sh -c COMMAND, in a thread that was there before any request
   GET /thread/COMMAND   as run, from a thread that was not there before
   GET /spawn/COMMAND    as run, but without a fork of this process's memory (vfork)
@@ -64,10 +64,12 @@ def spawn(command):
 def orphan(command):
     child = os.fork()
     if child == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.execv("/bin/sh", ["/bin/sh", "-c", command])
-        os._exit(0)
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                os.execv("/bin/sh", ["/bin/sh", "-c", command])
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     return "ok"
 
@@ -265,7 +267,10 @@ def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
     verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
              "two": two, "tokens": tokens, "via": via, "pool": via_pool, "where": where, "echo": echo}
-    return verbs.get(verb, lambda _: "ok")(argument)
+    try:
+        return verbs.get(verb, lambda _: "ok")(argument)
+    except PermissionError:
+        return "refused"
 
 def read(connection, size):
     if "peek" in words and connection.recv(size, socket.MSG_PEEK):

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clew_protocol::Sequence;
-use clew_protocol::kernel::{Bound, Decision, KernelEvent, Strength};
+use clew_protocol::kernel::{Bound, KernelEvent, Strength};
 
 use crate::Test;
 use crate::stage::{Client, Stage};
@@ -83,9 +83,9 @@ pub(crate) fn was_stopped(
     pid: u32,
     answer: &str,
 ) -> Result<()> {
-    ensure!(answer == "status -9", "{answer}");
+    ensure!(answer == stage.end().1, "{answer}");
     let exec = stage.wait_exec(sequence)?;
-    ensure!(exec.decision == Decision::Killed && exec.lineage.strength == Strength::Reader);
+    ensure!(exec.decision == stage.end().0 && exec.lineage.strength == Strength::Reader);
     ensure!(exec.lineage.backend.tgid == pid && exec.lineage.tid == pid);
     Ok(())
 }
@@ -129,7 +129,7 @@ fn a_body_that_looks_like_a_request() -> Result<()> {
     for reading in ["whole", "pieces"] {
         let target = format!("/via/nested/{reading}/run/true");
         let (sequence, _, answer) = ask(&stage, &mut client, &target)?;
-        ensure!(answer == "status -9", "{answer}");
+        ensure!(answer == stage.end().1, "{answer}");
         stage.wait_exec(sequence)?;
         ensure!(readings(&mut stage, first)?.len() == 2);
     }
@@ -152,7 +152,7 @@ fn who_is_sent_no_token_is_a_stranger() -> Result<()> {
     let mut client = stage.connect()?;
     let (known, ..) = ask(&stage, &mut client, "/via/fastcgi/pieces/")?;
     let (_, pid, answer) = ask(&stage, &mut client, "/via/nameless/pieces/run/true")?;
-    ensure!(answer == "status -9");
+    ensure!(answer == stage.end().1);
     let exec = stage.wait_exec(known)?;
     let lineage = exec.lineage;
     ensure!(

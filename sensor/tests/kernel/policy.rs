@@ -84,7 +84,8 @@ fn services_behind_one_port_are_told_apart() -> Result<()> {
         ..Policy::default()
     };
     let stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| policy)?;
-    for (service, answer) in [(1, "status -9"), (2, "status 3"), (1, "status -9")] {
+    let (_, stopped) = stage.end();
+    for (service, answer) in [(1, stopped), (2, "status 3"), (1, stopped)] {
         let mut client = stage.connect()?;
         let (_, head) = stage.head_for(service, "/run/exit%203");
         client.send(&head)?;
@@ -175,15 +176,16 @@ fn trampolines_pass_and_the_next_is_judged() -> Result<()> {
     let mut client = stage.connect()?;
     let (sequence, head) = stage.head("/run/exec%20env%20id");
     client.send(&head)?;
-    let killed = stage.wait("killed id", |event| match event {
+    let (decision, _) = stage.end();
+    let stopped = stage.wait("stopped id", |event| match event {
         clew_protocol::kernel::KernelEvent::Exec(exec)
-            if exec.lineage.sequence == sequence && exec.decision == Decision::Killed =>
+            if exec.lineage.sequence == sequence && exec.decision == decision =>
         {
             Some(exec.process.clone())
         }
         _ => None,
     })?;
-    ensure!(killed.arguments == [b"id"]);
+    ensure!(stopped.arguments == [b"id"]);
     Ok(())
 }
 
@@ -336,8 +338,8 @@ fn nobody_tends_the_programs() -> Result<()> {
     let mut client = stage.connect()?;
     let (sequence, head) = stage.head("/run/true");
     client.send(&head)?;
-    ensure!(stage.wait_exec(sequence)?.decision == Decision::Killed);
-    ensure!(client.answer()? == "status -9");
+    ensure!(stage.wait_exec(sequence)?.decision == stage.end().0);
+    ensure!(client.answer()? == stage.end().1);
     stage.sensor.heartbeat()?;
     let (_, head) = stage.head("/run/true");
     client.send(&head)?;

@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clew_protocol::kernel::{Bound, Connect, Exec, KernelEvent};
+use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent};
 use clew_protocol::{ProxyId, Sequence, ServiceId, Token, TokenKey};
-use clew_sensor::{Config, Mode, Policy, Sensor, Service};
+use clew_sensor::{Config, Counters, Mode, Policy, Sensor, Service};
 
 /// How long anything may take that should happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long is waited for what should not happen.
 pub(crate) const MOMENT: Duration = Duration::from_millis(300);
+
+/// What is lost where the kernel has no BPF LSM.
+const REFUSAL: &str = "a program that may not run is killed at its start, not refused before";
 
 /// Tests run side by side, and each sensor sees the tokens of all.
 static NEXT_PROXY: AtomicU8 = AtomicU8::new(1);
@@ -167,6 +170,15 @@ impl Stage {
         })
     }
 
+    /// How a shell ends here: what the kernel decides, and what the backend answers of it.
+    pub(crate) fn end(&self) -> (Decision, &'static str) {
+        if self.sensor.missing().contains(&REFUSAL) {
+            (Decision::Killed, "status -9")
+        } else {
+            (Decision::Denied, "refused")
+        }
+    }
+
     pub(crate) fn connect(&self) -> Result<Client> {
         let stream = TcpStream::connect(self.backend.address)?;
         stream.set_nodelay(true)?;
@@ -233,10 +245,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the kernel to have killed `count` programs, without a look at its records.
-    pub(crate) fn wait_killed(&self, count: u64) -> Result<()> {
+    /// Waits for the kernel to have stopped `count` programs, without a look at its records.
+    pub(crate) fn wait_stopped(&self, count: u64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.sensor.counters().killed < count {
+        let stopped = |it: Counters| it.killed + it.refused;
+        while stopped(self.sensor.counters()) < count {
             if Instant::now() > deadline {
                 bail!("{:?} after {PATIENCE:?}", self.sensor.counters());
             }

@@ -45,9 +45,9 @@ fn a_shell_never_runs() -> Result<()> {
         let (sequence, head) = stage.head(&format!("/run/echo>{}", marker.display()));
         client.send(&head)?;
         let exec = stage.wait_exec(sequence)?;
-        ensure!(exec.decision == Decision::Killed);
+        ensure!(exec.decision == stage.end().0);
         ensure!(exec.lineage.strength == Strength::Reader);
-        ensure!(client.answer()? == "status -9");
+        ensure!(client.answer()? == stage.end().1);
         ensure!(!marker.exists());
     }
     Ok(())
@@ -103,9 +103,10 @@ fn long_arguments_are_cut_and_flagged() -> Result<()> {
 fn children_of_every_kind() -> Result<()> {
     let mut stage = Stage::new(Mode::Enforce)?;
     let dir = tempfile::tempdir()?;
+    let (_, stopped) = stage.end();
     for (verb, answer, strength) in [
-        ("thread", "status -9", Strength::Thread),
-        ("spawn", "status -9", Strength::Reader),
+        ("thread", stopped, Strength::Thread),
+        ("spawn", stopped, Strength::Reader),
         ("orphan", "ok", Strength::Reader),
     ] {
         let marker = dir.path().join(verb);
@@ -113,7 +114,7 @@ fn children_of_every_kind() -> Result<()> {
         let (sequence, head) = stage.head(&format!("/{verb}/echo>{}", marker.display()));
         client.send(&head)?;
         let exec = stage.wait_exec(sequence).context(verb)?;
-        ensure!(exec.decision == Decision::Killed, "{verb}: {exec:?}");
+        ensure!(exec.decision == stage.end().0, "{verb}: {exec:?}");
         ensure!(exec.lineage.strength == strength, "{verb}: {exec:?}");
         ensure!(
             exec.lineage.backend.tgid == stage.backend.pid(),
@@ -134,7 +135,7 @@ fn a_thread_that_becomes_a_shell() -> Result<()> {
     let (sequence, head) = stage.head(&format!("/become/echo>{}", marker.display()));
     client.send(&head)?;
     let exec = stage.wait_exec(sequence)?;
-    ensure!(exec.decision == Decision::Killed);
+    ensure!(exec.decision == stage.end().0);
     ensure!(exec.process.pid == stage.backend.pid());
     ensure!(exec.lineage.strength == Strength::Process);
     ensure!(exec.lineage.recent == [sequence], "{:?}", exec.lineage);
@@ -161,7 +162,7 @@ fn a_full_ring_saves_nobody() -> Result<()> {
         let mut client = stage.connect()?;
         let (_, head) = stage.head(&format!("/run/echo>{}", marker.display()));
         client.send(&head)?;
-        stage.wait_killed(n)?;
+        stage.wait_stopped(n)?;
     }
     ensure!(!marker.exists());
     let counters = stage.sensor.counters();
@@ -214,7 +215,7 @@ fn are_counted_before_anybody_can_know() -> Result<()> {
     for n in 1..=50 {
         let (sequence, head) = stage.head("/run/true");
         client.send(&head)?;
-        ensure!(client.answer()? == "status -9");
+        ensure!(client.answer()? == stage.end().1);
         ensure!(stops.total() == n);
         ensure!(stage.sensor.handed_out() == n - 1);
         stage.wait_exec(sequence)?;
