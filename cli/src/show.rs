@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use clew_protocol::RequestId;
 use clew_protocol::incident::{
-    ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind,
+    ExecStep, Incident, IncidentAction, IncidentRequest, Step, StepKind, Writer,
 };
-use clew_protocol::kernel::{Decision, LostClass};
+use clew_protocol::kernel::{Access, Decision, LostClass};
 use clew_protocol::verdict::Proof;
 
 /// Colours, or none.
@@ -48,7 +49,10 @@ pub(crate) fn line(incident: &Incident) -> String {
         .rev()
         .find_map(|step| match &step.what {
             StepKind::Exec(exec) => Some(command(exec)),
-            StepKind::Connect { .. } => None,
+            StepKind::File { path, access, .. } if step.decision != Decision::Allowed => {
+                Some(format!("{} {path}", opens(*access)))
+            }
+            StepKind::Connect { .. } | StepKind::File { .. } => None,
         });
     format!(
         "{}  {}  {:9}  {}  ->  {}",
@@ -79,7 +83,11 @@ pub(crate) fn tree(incident: &Incident, style: Style) -> String {
             1
         }
     };
-    let mut lineage = Lineage { depth, drawn: 0 };
+    let mut lineage = Lineage {
+        depth,
+        drawn: 0,
+        request: incident.request.as_ref().map(|it| it.id),
+    };
     for step in &incident.steps {
         lineage.draw(&mut out, step, style);
     }
@@ -90,6 +98,7 @@ pub(crate) fn tree(incident: &Incident, style: Style) -> String {
         let what = match loss.class {
             LostClass::Exec => "program starts were not reported; steps may be missing",
             LostClass::Connect => "connections were not reported; steps may be missing",
+            LostClass::File => "opened files were not reported; steps and writers may be missing",
             LostClass::Bound => {
                 "requests were read by nobody knows whom; only the certain is named"
             }
@@ -139,6 +148,8 @@ struct Lineage {
     depth: usize,
     /// Steps drawn.
     drawn: usize,
+    /// Whose they are.
+    request: Option<RequestId>,
 }
 
 impl Lineage {
@@ -164,21 +175,55 @@ impl Lineage {
                 target,
                 transport,
             } => {
-                let thread = if pid == tid {
-                    String::new()
-                } else {
-                    format!(" thread {tid}")
-                };
+                let task = task(*pid, *tid, comm);
                 let transport = format!("{transport:?}").to_lowercase();
-                (
-                    format!("pid {pid} {comm}{thread} connects to {target}/{transport}"),
-                    false,
-                )
+                (format!("{task} connects to {target}/{transport}"), false)
+            }
+            StepKind::File {
+                pid,
+                tid,
+                comm,
+                path,
+                access,
+                ..
+            } => {
+                let task = task(*pid, *tid, comm);
+                let path = shown(path, 200);
+                (format!("{task} {} {path}", opens(*access)), false)
             }
         };
         let _ = writeln!(out, "{indent}└─ +{:.1} ms  {what}  {done}", step.at_ms);
+        for writer in &step.written_by {
+            let who = self.writer(writer, path_of(step));
+            let _ = writeln!(out, "{indent}   written by {who}");
+        }
         self.depth += usize::from(deeper && self.depth < 8);
         self.drawn += 1;
+    }
+
+    /// Who has written the file of a step, which is `path` there.
+    fn writer(&self, writer: &Writer, path: &str) -> String {
+        let mut before = format!("{} before", span(writer.before_ms));
+        if writer.path != path {
+            let _ = write!(before, ", as {}", shown(&writer.path, 80));
+        }
+        let Some(request) = &writer.request else {
+            let one_of = match writer.candidates {
+                0 | 1 => "a request that cannot be named".to_owned(),
+                candidates => format!("one of {candidates} requests"),
+            };
+            return format!("{one_of}, {before}");
+        };
+        let is_same = self.request == Some(request.id);
+        let who = if is_same { "the same request: " } else { "" };
+        format!(
+            "{who}{} {} from {}, request {}, {before}, proof: {}",
+            request.method,
+            shown(&request.target, 80),
+            request.source_ip,
+            request.id,
+            word(writer.proof),
+        )
     }
 
     /// The parents, init first, that lead to the first program.
@@ -218,6 +263,53 @@ fn outcome(out: &mut String, incident: &Incident, request: &IncidentRequest) {
             "   {} banned after {after} for {} s",
             ban.address, ban.seconds
         );
+    }
+}
+
+/// Who did it, within a process.
+fn task(pid: u32, tid: u32, comm: &str) -> String {
+    let comm = shown(comm, 16);
+    if pid == tid {
+        format!("pid {pid} {comm}")
+    } else {
+        format!("pid {pid} {comm} thread {tid}")
+    }
+}
+
+/// The file that a step runs or opens.
+fn path_of(step: &Step) -> &str {
+    match &step.what {
+        StepKind::Exec(exec) => &exec.executable,
+        StepKind::File { path, .. } => path,
+        StepKind::Connect { .. } => "",
+    }
+}
+
+fn opens(access: Access) -> &'static str {
+    match access {
+        Access::Read => "opens",
+        Access::Write => "opens to write",
+    }
+}
+
+/// A span as roughly as one speaks of it.
+fn span(ms: f64) -> String {
+    let seconds = ms / 1e3;
+    match seconds {
+        _ if seconds < 1.0 => format!("{ms:.0} ms"),
+        _ if seconds < 120.0 => format!("{seconds:.0} s"),
+        _ if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.0} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
+fn word(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Content => "content",
+        Proof::Lineage => "lineage",
+        Proof::Sole => "sole",
+        Proof::Candidates => "candidates",
     }
 }
 
@@ -302,6 +394,64 @@ fn decision(decision: Decision) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the correlator writes it, and as a run before writers were known has.
+    fn incident(written_by: serde_json::Value) -> Incident {
+        let mut step = serde_json::json!({
+            "at_ms": 1.25, "decision": "allowed", "strength": "reader",
+            "kind": "file", "pid": 100, "tid": 100, "comm": "php-fpm", "path": "/srv/www/up/x.php",
+            "inode": 7, "access": "read",
+        });
+        if !written_by.is_null() {
+            step["written_by"] = written_by;
+        }
+        let record = serde_json::json!({
+            "@timestamp": "2026-01-01T00:03:00Z", "id": uuid(3), "revision": 1, "action": "observed",
+            "proof": "sole", "evidence": null, "request": request(2, "GET", "/up/x.php"), "candidates": [],
+            "steps": [step], "steps_cut": 0, "ban": null,
+            "timing": { "exec_to_cancel_ms": null, "exec_to_ban_ms": null },
+        });
+        serde_json::from_value(record).expect("a record")
+    }
+
+    fn request(sequence: u64, method: &str, target: &str) -> serde_json::Value {
+        serde_json::json!({
+            "id": uuid(sequence), "sequence": sequence, "source_ip": format!("10.0.0.{sequence}"),
+            "source_port": 1, "method": method, "target": target, "authority": "shop", "service": "shop",
+            "upstream": "127.0.0.1:80", "status": null, "relayed_body_bytes": null,
+        })
+    }
+
+    fn uuid(nth: u64) -> String {
+        format!("00000000-0000-7000-8000-00000000000{nth}")
+    }
+
+    #[test]
+    fn a_step_tells_who_has_written_its_file() {
+        let writer = |request: serde_json::Value, candidates| {
+            serde_json::json!({
+                "at": "2026-01-01T00:00:00Z", "before_ms": 180_000.0, "path": "/srv/www/up/x.php",
+                "proof": "sole", "request": request, "candidates": candidates,
+            })
+        };
+        let by_another = writer(request(1, "POST", "/upload"), 0);
+        let itself = writer(request(2, "GET", "/up/x.php"), 0);
+        let mut in_doubt = writer(serde_json::Value::Null, 3);
+        in_doubt["path"] = "/srv/www/up/tmp\u{1b}".into();
+        let writers = serde_json::json!([by_another, itself, in_doubt]);
+        let shown = tree(&incident(writers), Style { colour: false });
+        for line in [
+            "+1.2 ms  pid 100 php-fpm opens /srv/www/up/x.php  allowed",
+            "written by POST /upload from 10.0.0.1, request 00000000-0000-7000-8000-000000000001, \
+                3 min before, proof: sole",
+            "written by the same request: GET /up/x.php from 10.0.0.2,",
+            "written by one of 3 requests, 3 min before, as /srv/www/up/tmp\\u{1b}",
+        ] {
+            assert!(shown.contains(line), "{line}\n{shown}");
+        }
+        let old = tree(&incident(serde_json::Value::Null), Style { colour: false });
+        assert!(!old.contains("written by"), "{old}");
+    }
 
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {

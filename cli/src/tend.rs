@@ -157,7 +157,8 @@ impl Tender {
         let sequence = match event {
             KernelEvent::Exec(exec) => exec.lineage.sequence,
             KernelEvent::Connect(connect) => connect.lineage.sequence,
-            _ => return,
+            // Which files are watched is for the configuration to say.
+            KernelEvent::File(_) | KernelEvent::Bound(_) | KernelEvent::Lost { .. } => return,
         };
         let Some(service) = self.correlator.service_of(sequence) else {
             return;

@@ -1,15 +1,19 @@
 //! Incidents being put together: steps, measures, and when to report.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clew_protocol::incident::{
     BanRecord, ExecStep, Incident, IncidentAction, IncidentRequest, Loss, Step, StepKind, Timing,
 };
-use clew_protocol::kernel::{Connect, Decision, Exec, Lineage, ProcessKey, Transport};
+use clew_protocol::kernel::{
+    Connect, Decision, Exec, FileAccess, FileKey, Lineage, ProcessKey, Transport,
+};
 use clew_protocol::{IncidentId, Moment, Sequence};
 
 use crate::proof::Attribution;
+use crate::provenance::Write;
 use crate::requests::Requests;
 
 /// Most steps in one record.
@@ -50,6 +54,8 @@ pub(crate) enum Tree {
     Process(u32),
     /// The backend itself has connected to this.
     Within(SocketAddr),
+    /// The backend itself has opened this.
+    Opened(FileKey),
 }
 
 impl Tree {
@@ -71,6 +77,14 @@ impl Tree {
             Self::Process(connect.pid)
         }
     }
+
+    fn of_file(access: &FileAccess) -> Self {
+        if access.pid == access.lineage.backend.tgid {
+            Self::Opened(access.file)
+        } else {
+            Self::Process(access.pid)
+        }
+    }
 }
 
 /// One thing that a lineage has done.
@@ -82,6 +96,8 @@ pub(crate) struct Event {
     pub(crate) step: Step,
     /// Its command line and path, for content proof.
     pub(crate) text: Vec<u8>,
+    /// Who has written the file that it runs or reads, the latest first.
+    pub(crate) writes: Vec<Arc<Write>>,
     /// It has been looked at, and nothing but lineage can name its request.
     pub(crate) is_in_doubt: bool,
     /// Those whose responses wait for what comes of it.
@@ -99,6 +115,7 @@ impl Event {
             at: exec.at,
             step: exec_step(exec, redact),
             text,
+            writes: Vec::new(),
             is_in_doubt: false,
             held: Vec::new(),
         }
@@ -111,6 +128,20 @@ impl Event {
             at: connect.at,
             step: connect_step(connect),
             text: Vec::new(),
+            writes: Vec::new(),
+            is_in_doubt: false,
+            held: Vec::new(),
+        }
+    }
+
+    pub(crate) fn of_file(access: &FileAccess) -> Self {
+        Self {
+            lineage: access.lineage.clone(),
+            tree: Tree::of_file(access),
+            at: access.at,
+            step: file_step(access),
+            text: access.path.clone(),
+            writes: Vec::new(),
             is_in_doubt: false,
             held: Vec::new(),
         }
@@ -120,32 +151,82 @@ impl Event {
 /// What a lineage has done so far, incident or not.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
-    /// Steps with the time and the tree of each, in order.
-    steps: Vec<(Moment, Tree, Step)>,
+    /// In order.
+    steps: Vec<Done>,
     steps_cut: u32,
 }
 
-impl Trail {
-    pub(crate) fn add(&mut self, at: Moment, tree: Tree, step: Step) {
-        if self.steps.len() < STEPS {
-            // One that waited for its attribution comes after steps that were later.
-            let place = self.steps.partition_point(|(before, ..)| *before <= at);
-            self.steps.insert(place, (at, tree, step));
-        } else {
-            self.steps_cut = self.steps_cut.saturating_add(1);
+/// A step of a trail.
+#[derive(Debug)]
+struct Done {
+    at: Moment,
+    tree: Tree,
+    step: Step,
+    writes: Vec<Arc<Write>>,
+}
+
+impl Done {
+    /// How much a record would lack without it: nobody may hide what was stopped behind what is allowed.
+    fn weight(&self) -> u8 {
+        match self.step.decision {
+            Decision::Allowed => u8::from(!self.writes.is_empty()),
+            _ => 2,
         }
+    }
+}
+
+impl Trail {
+    pub(crate) fn add(&mut self, event: Event) {
+        let done = Done {
+            at: event.at,
+            tree: event.tree,
+            step: event.step,
+            writes: event.writes,
+        };
+        if self.steps.len() >= STEPS {
+            self.steps_cut = self.steps_cut.saturating_add(1);
+            if !self.make_room(done.weight()) {
+                return;
+            }
+        }
+        // One that waited for its attribution comes after steps that were later.
+        let place = self.steps.partition_point(|before| before.at <= done.at);
+        self.steps.insert(place, done);
+    }
+
+    /// Forgets the last of those steps that weigh least, if they weigh less.
+    fn make_room(&mut self, weight: u8) -> bool {
+        let steps = self.steps.iter().enumerate().rev();
+        let lightest = steps.min_by_key(|(_, done)| done.weight());
+        let lightest = lightest.filter(|(_, done)| done.weight() < weight);
+        let nth = lightest.map(|(nth, _)| nth);
+        nth.map(|nth| self.steps.remove(nth)).is_some()
     }
 
     /// Forgets what other trees did.
     pub(crate) fn keep(&mut self, tree: Tree) {
-        self.steps.retain(|(_, of, _)| *of == tree);
+        self.steps.retain(|done| done.tree == tree);
         self.steps_cut = 0;
+    }
+
+    /// The tree that a process belongs to which has become a program here.
+    pub(crate) fn tree_of(&self, pid: u32) -> Option<Tree> {
+        let is_it =
+            |done: &&Done| matches!(&done.step.what, StepKind::Exec(exec) if exec.pid == pid);
+        let program = self.steps.iter().rev().find(is_it);
+        program.map(|done| done.tree)
     }
 
     /// Where it has connected to, or tried to.
     pub(crate) fn targets(&self) -> Vec<String> {
-        let targets = self.steps.iter().filter_map(|(.., step)| target_of(step));
+        let targets = self.steps.iter().filter_map(|done| target_of(&done.step));
         targets.collect()
+    }
+
+    /// Who has written the files that it ran or read, those of the last steps first.
+    fn writes(&self) -> impl Iterator<Item = &Write> {
+        let all = self.steps.iter().rev().flat_map(|done| &done.writes);
+        all.map(|write| &**write)
     }
 }
 
@@ -157,7 +238,7 @@ pub(crate) fn target_of(step: &Step) -> Option<String> {
             ..
         } => None,
         StepKind::Connect { target, .. } => Some(target.to_string()),
-        StepKind::Exec(_) => None,
+        StepKind::Exec(_) | StepKind::File { .. } => None,
     }
 }
 
@@ -198,13 +279,18 @@ impl Case {
 
     pub(crate) fn add(&mut self, event: Event) {
         self.stopped |= event.step.decision.is_stop();
-        self.trail.add(event.at, event.tree, event.step);
         self.touch(event.at.after(QUIET));
+        self.trail.add(event);
     }
 
     /// Whether `tree` has a part in it.
     pub(crate) fn has(&self, tree: Tree) -> bool {
-        self.trail.steps.iter().any(|(_, of, _)| *of == tree)
+        self.trail.steps.iter().any(|done| done.tree == tree)
+    }
+
+    /// Who has written the files that its steps ran or read, those of the last steps first.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.trail.writes()
     }
 
     /// Something changed: another record is due, if there may be one.
@@ -214,11 +300,11 @@ impl Case {
         }
     }
 
-    /// The record as of now.
+    /// The record as of now; `clock` says what time it was.
     pub(crate) fn record(
         &mut self,
         requests: &Requests,
-        timestamp: String,
+        clock: impl Fn(Moment) -> String,
         degraded: Vec<Loss>,
     ) -> Incident {
         self.revision += 1;
@@ -238,7 +324,7 @@ impl Case {
             String::from_utf8_lossy(&bytes[..bytes.len().min(EVIDENCE_BYTES)]).into_owned()
         });
         Incident {
-            timestamp,
+            timestamp: clock(self.decided_at),
             id: self.id,
             revision: self.revision,
             action: self.action(),
@@ -250,7 +336,7 @@ impl Case {
                 .trail
                 .steps
                 .iter()
-                .map(|(at, _, step)| timed(*at, step, origin))
+                .map(|done| timed(done, origin, &clock))
                 .collect(),
             steps_cut: self.trail.steps_cut,
             ban: self.ban.clone(),
@@ -285,19 +371,21 @@ impl Case {
     }
 }
 
-fn timed(at: Moment, step: &Step, origin: Option<Moment>) -> Step {
+fn timed(done: &Done, origin: Option<Moment>, clock: impl Fn(Moment) -> String) -> Step {
+    let writes = done.writes.iter();
     Step {
-        at_ms: origin.map_or(0.0, |origin| millis(at.since(origin))),
-        ..step.clone()
+        at_ms: origin.map_or(0.0, |origin| millis(done.at.since(origin))),
+        written_by: writes.map(|it| it.told(done.at, &clock)).collect(),
+        ..done.step.clone()
     }
 }
 
-fn millis(span: Duration) -> f64 {
+pub(crate) fn millis(span: Duration) -> f64 {
     // Microseconds are as fine as anybody reads.
     (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
+pub(crate) fn named(requests: &Requests, sequence: Sequence) -> Option<IncidentRequest> {
     let request = requests.get(sequence)?;
     let started = request.started.as_ref()?;
     let outcome = request.outcome.as_ref();
@@ -344,6 +432,7 @@ fn exec_step(exec: &Exec, redact: bool) -> Step {
             container_id: process.container_id.clone(),
             truncated: process.truncated,
         })),
+        written_by: Vec::new(),
     }
 }
 
@@ -360,6 +449,25 @@ fn connect_step(connect: &Connect) -> Step {
             target: connect.target,
             transport: connect.transport,
         },
+        written_by: Vec::new(),
+    }
+}
+
+/// The step a file event is.
+fn file_step(access: &FileAccess) -> Step {
+    Step {
+        at_ms: 0.0,
+        decision: access.decision,
+        strength: access.lineage.strength,
+        what: StepKind::File {
+            pid: access.pid,
+            tid: access.tid,
+            comm: access.comm.clone(),
+            path: String::from_utf8_lossy(&access.path).into_owned(),
+            inode: access.file.inode,
+            access: access.access,
+        },
+        written_by: Vec::new(),
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use clew_protocol::incident::Loss;
-use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent, Lineage, LostClass};
+use clew_protocol::kernel::{
+    Access, Bound, Connect, Decision, Exec, FileAccess, KernelEvent, Lineage, LostClass,
+};
 use clew_protocol::request::{ProxyRecord, RequestEnded};
 use clew_protocol::verdict::Action;
 use clew_protocol::{IncidentId, Moment, Sequence};
@@ -12,11 +14,12 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cases::{Case, Event, Thread, Trail, target_of};
+use crate::cases::{Case, Event, Thread, Trail, Tree, target_of};
 use crate::docket::{Docket, Place};
 use crate::losses::Losses;
 use crate::process::GRACE;
 use crate::proof::{Attribution, Common, Knowledge, Traces};
+use crate::provenance::Provenance;
 use crate::requests::{MEMORY, Requests};
 use crate::verdict::{ban, judge};
 use crate::workload::Workload;
@@ -29,6 +32,8 @@ const COMMON_SAMPLE: u64 = 8;
 const PATIENCE: Duration = Duration::from_millis(1);
 /// Most stops that wait.
 const WAITING: usize = 256;
+/// Most writers that are searched for at once, which may take milliseconds each.
+const NAMED_AT_ONCE: usize = 8;
 /// How often old things are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -82,6 +87,8 @@ pub struct Counters {
     pub execs: u64,
     /// Outbound flows among them.
     pub connects: u64,
+    /// Files opened among them.
+    pub files: u64,
     /// Requests started.
     pub requests: u64,
     /// Requests, or their inputs, forgotten before their time.
@@ -110,6 +117,7 @@ pub struct Correlator {
     trails: HashMap<Thread, (Moment, Trail)>,
     trail_order: VecDeque<Thread>,
     docket: Docket,
+    provenance: Provenance,
     /// Incidents, before it is known whose.
     waiting: VecDeque<Event>,
     unweighed: Vec<Unweighed>,
@@ -131,6 +139,7 @@ impl Correlator {
             trails: HashMap::new(),
             trail_order: VecDeque::new(),
             docket: Docket::default(),
+            provenance: Provenance::default(),
             waiting: VecDeque::new(),
             unweighed: Vec::new(),
             losses: Losses::default(),
@@ -189,6 +198,11 @@ impl Correlator {
         self.requests.input_bytes()
     }
 
+    /// Files of which it is remembered who wrote them, for tests of the bounds.
+    pub fn written_files(&self) -> usize {
+        self.provenance.len()
+    }
+
     fn proxy(&mut self, record: ProxyRecord, actions: &mut Vec<Action>) {
         match record {
             ProxyRecord::Started(started) => {
@@ -239,6 +253,10 @@ impl Correlator {
                 self.counters.connects += 1;
                 self.connect(&connect, actions);
             }
+            KernelEvent::File(access) => {
+                self.counters.files += 1;
+                self.file(&access, actions);
+            }
             KernelEvent::Lost { class, total } => self.lose(class, total),
         }
     }
@@ -259,13 +277,46 @@ impl Correlator {
     }
 
     fn exec(&mut self, exec: &Exec, actions: &mut Vec<Action>) {
-        let event = Event::of_exec(exec, self.config.redact_environment);
+        let mut event = Event::of_exec(exec, self.config.redact_environment);
+        if let Some(file) = exec.process.file {
+            event.writes = self.provenance.writers(file, event.at);
+        }
         self.event(event, exec.decision == Decision::Allowed, actions);
     }
 
     fn connect(&mut self, connect: &Connect, actions: &mut Vec<Action>) {
         let event = Event::of_connect(connect);
         self.event(event, connect.decision != Decision::Denied, actions);
+    }
+
+    /// Who wrote a file is remembered; who reads it is told by whom it was written.
+    fn file(&mut self, access: &FileAccess, actions: &mut Vec<Action>) {
+        let mut event = Event::of_file(access);
+        if let Tree::Process(pid) = event.tree {
+            event.tree = self.tree_of(&event.lineage, pid);
+        }
+        match access.access {
+            Access::Read => event.writes = self.provenance.writers(access.file, access.at),
+            Access::Write if access.decision.is_stop() => {}
+            Access::Write => {
+                let knowledge = Knowledge {
+                    requests: &self.requests,
+                    workload: &self.workload,
+                    common: &self.common,
+                };
+                self.provenance.note(access, &knowledge);
+            }
+        }
+        self.event(event, access.decision == Decision::Allowed, actions);
+    }
+
+    /// The tree of a process of which nothing but the id is known: of the program that it has become.
+    fn tree_of(&self, lineage: &Lineage, pid: u32) -> Tree {
+        let thread = Thread::of(lineage);
+        let trail = self.trails.get(&thread).map(|(_, trail)| trail);
+        let known = trail.and_then(|it| it.tree_of(pid));
+        let known = known.or_else(|| self.docket.tree_of(thread, pid));
+        known.unwrap_or(Tree::Process(pid))
     }
 
     /// One step of a lineage. A harmless one is kept in case the next is not.
@@ -277,9 +328,7 @@ impl Correlator {
             let known = known.or_else(|| self.docket.last_of(thread).filter(|_| is_alone));
             match known {
                 Some(place) => self.append(place, event),
-                None => self
-                    .trail(thread, event.at)
-                    .add(event.at, event.tree, event.step),
+                None => self.trail(thread, event.at).add(event),
             }
         } else if let Some(place) = known.filter(|it| !self.is_open(*it, &event)) {
             self.append(place, event);
@@ -361,7 +410,7 @@ impl Correlator {
             case.attribution = attribution;
             case.add(event);
             judge(&mut case, at, &self.config, &mut self.requests, actions);
-            self.file(thread, case, actions);
+            self.enter(thread, case, actions);
             id
         };
         if is_unweighed {
@@ -374,12 +423,13 @@ impl Correlator {
         }
     }
 
-    fn file(&mut self, thread: Thread, case: Case, actions: &mut Vec<Action>) {
+    fn enter(&mut self, thread: Thread, case: Case, actions: &mut Vec<Action>) {
         for mut gone in self.docket.file(thread, case) {
             // What is due later is due now.
             if gone.due.is_some() {
                 let degraded = self.losses.felt(self.now);
                 let epoch = self.config.epoch_ns;
+                name_writers(&gone, &self.knowledge(), self.now);
                 actions.push(report(&mut gone, &self.requests, epoch, degraded));
             }
         }
@@ -476,12 +526,20 @@ impl Correlator {
     fn tick(&mut self, now: Moment, actions: &mut Vec<Action>) {
         self.settle(Some(now), actions);
         self.weigh(actions);
+        let knowledge = Knowledge {
+            requests: &self.requests,
+            workload: &self.workload,
+            common: &self.common,
+        };
+        self.provenance.settle(&knowledge, now);
         let epoch = self.config.epoch_ns;
         let is_due = |case: &&mut Case| case.due.is_some_and(|due| due <= now);
         for case in self.docket.all_mut().filter(is_due) {
             let degraded = self.losses.felt(now);
+            name_writers(case, &knowledge, now);
             actions.push(report(case, &self.requests, epoch, degraded));
         }
+        self.provenance.search(&knowledge);
         // A few at each tick: a second's worth at once would keep a stop waiting.
         self.requests.expire(now);
         if now.since(self.swept) >= SWEEP {
@@ -517,15 +575,24 @@ fn time_of(input: &Input) -> Moment {
         Input::Kernel(KernelEvent::Bound(bound)) => bound.at,
         Input::Kernel(KernelEvent::Exec(exec)) => exec.at,
         Input::Kernel(KernelEvent::Connect(connect)) => connect.at,
+        Input::Kernel(KernelEvent::File(access)) => access.at,
         Input::Kernel(KernelEvent::Lost { .. }) => Moment(0),
         Input::Acted { at, .. } | Input::Tick(at) => *at,
     }
 }
 
+/// Names whoever has written what the last steps of a case ran or read, where that is still open.
+fn name_writers(case: &Case, knowledge: &Knowledge<'_>, now: Moment) {
+    let unnamed = case.writes().filter(|write| !write.is_named());
+    for write in unnamed.take(NAMED_AT_ONCE) {
+        write.name(knowledge, now);
+    }
+}
+
 /// The record of a case as of now.
 fn report(case: &mut Case, requests: &Requests, epoch_ns: i128, degraded: Vec<Loss>) -> Action {
-    let at = timestamp(epoch_ns, case.decided_at);
-    Action::Report(Box::new(case.record(requests, at, degraded)))
+    let clock = |at| timestamp(epoch_ns, at);
+    Action::Report(Box::new(case.record(requests, clock, degraded)))
 }
 
 /// RFC 3339 in UTC; empty for times outside year 1 to 9999.

@@ -29,6 +29,12 @@ impl Docket {
         self.find(thread, |case| case.has(tree))
     }
 
+    /// The tree of a process that has become a program in one of the thread's.
+    pub(crate) fn tree_of(&self, thread: Thread, pid: u32) -> Option<Tree> {
+        let mut cases = self.cases.get(&thread)?.iter().rev();
+        cases.find_map(|case| case.trail.tree_of(pid))
+    }
+
     /// The last one of the thread in which no request is named.
     pub(crate) fn in_doubt(&self, thread: Thread) -> Option<Place> {
         self.find(thread, |case| !case.names_one())

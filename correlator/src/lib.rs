@@ -17,6 +17,7 @@ mod losses;
 mod process;
 pub mod profile;
 mod proof;
+mod provenance;
 mod requests;
 mod sketch;
 mod verdict;

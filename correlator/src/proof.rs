@@ -82,7 +82,7 @@ impl Attribution {
 /// What an event shows of a request's inputs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Traces {
-    /// Command lines and paths; any long stretch counts.
+    /// Command lines and paths, of files too; any long stretch counts.
     pub(crate) text: Vec<u8>,
     /// `address:port` of a connection; it counts as a whole.
     pub(crate) target: Option<String>,
@@ -153,14 +153,23 @@ impl<'a> Knowledge<'a> {
     /// Lineage and content allow the same; lineage is looked at first because it costs nothing,
     /// while content is compared with every request that could have done it.
     pub(crate) fn attribute(&self, lineage: &Lineage, at: Moment, traces: &Traces) -> Attribution {
-        if let Some(sequence) = self.by_lineage(lineage, at) {
-            return Attribution {
-                proof: Proof::Lineage,
-                sequence: Some(sequence),
-                evidence: None,
-                candidates: Vec::new(),
-            };
-        }
+        self.proven_by_lineage(lineage, at)
+            .unwrap_or_else(|| self.search(lineage, at, traces))
+    }
+
+    /// Names it where the thread does.
+    pub(crate) fn proven_by_lineage(&self, lineage: &Lineage, at: Moment) -> Option<Attribution> {
+        let sequence = self.by_lineage(lineage, at)?;
+        Some(Attribution {
+            proof: Proof::Lineage,
+            sequence: Some(sequence),
+            evidence: None,
+            candidates: Vec::new(),
+        })
+    }
+
+    /// Names it by any other proof.
+    pub(crate) fn search(&self, lineage: &Lineage, at: Moment, traces: &Traces) -> Attribution {
         let circle = self.circle(lineage, at);
         let mut candidates = self.candidates(lineage, at, &circle);
         let needle = Needle::new(&traces.text);

@@ -269,7 +269,7 @@ fn killed_shell(incident: &Incident) -> bool {
                     .is_some_and(|program| program == "/bin/sh")
                 && exec.args.get(1).is_some_and(|flag| flag == "-c")
         }
-        StepKind::Connect { .. } => false,
+        StepKind::Connect { .. } | StepKind::File { .. } => false,
     })
 }
 

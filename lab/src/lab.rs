@@ -194,7 +194,7 @@ fn marker_of(incident: &Incident) -> Option<String> {
     let stopped = incident.steps.iter().filter(|step| step.decision.is_stop());
     stopped.into_iter().find_map(|step| match &step.what {
         StepKind::Exec(exec) => Some(exec.args.get(2)?.rsplit('/').next()?.to_owned()),
-        StepKind::Connect { .. } => None,
+        StepKind::Connect { .. } | StepKind::File { .. } => None,
     })
 }
 

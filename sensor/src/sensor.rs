@@ -512,6 +512,7 @@ fn time_of(event: &KernelEvent) -> Moment {
         KernelEvent::Bound(bound) => bound.at,
         KernelEvent::Exec(exec) => exec.at,
         KernelEvent::Connect(connect) => connect.at,
+        KernelEvent::File(file) => file.at,
         KernelEvent::Lost { .. } => Moment(0),
     }
 }

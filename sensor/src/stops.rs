@@ -55,6 +55,7 @@ impl Account {
         let is_stop = match event {
             KernelEvent::Exec(exec) => exec.decision.is_stop(),
             KernelEvent::Connect(connect) => connect.decision.is_stop(),
+            KernelEvent::File(file) => file.decision.is_stop(),
             _ => false,
         };
         self.handed_out += u64::from(is_stop);

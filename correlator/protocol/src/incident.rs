@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{Ancestor, Decision, LostClass, Strength, Transport};
+use crate::kernel::{Access, Ancestor, Decision, LostClass, Strength, Transport};
 use crate::request::EdgeFindings;
 use crate::verdict::Proof;
 use crate::{IncidentId, RequestId, Sequence};
@@ -29,7 +29,8 @@ pub struct Incident {
     pub request: Option<IncidentRequest>,
     /// All requests it could have been, when `request` is none. At most 32.
     pub candidates: Vec<IncidentRequest>,
-    /// What the lineage did, in order. At most 64; `steps_cut` counts the rest.
+    /// What the lineage did, in order. At most 64; `steps_cut` counts the rest. What was stopped or observed goes
+    /// before what was allowed.
     pub steps: Vec<Step>,
     /// Steps beyond the bound.
     pub steps_cut: u32,
@@ -38,7 +39,7 @@ pub struct Incident {
     /// Times, milliseconds.
     pub timing: Timing,
     /// Kernel records that got lost in the minute before this was written: where `exec` or `connect` did, steps may be
-    /// missing; where `bound` did, nobody is named who is not certain.
+    /// missing; where `file` did, steps and writers may; where `bound` did, nobody is named who is not certain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<Loss>,
 }
@@ -58,7 +59,7 @@ pub struct Loss {
 pub enum IncidentAction {
     /// Nothing was stopped (mode `observe` or `learn`).
     Observed,
-    /// A program was killed or a connection denied; no request could be named.
+    /// A program was killed, or a connection or a file denied; no request could be named.
     Stopped,
     /// Stopped, and the request was cancelled.
     Cancelled,
@@ -108,6 +109,29 @@ pub struct Step {
     /// What it was.
     #[serde(flatten)]
     pub what: StepKind,
+    /// Where it runs or reads a file that requests have written: those that were the last to, the latest first. At
+    /// most 4. The step's own request may be one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub written_by: Vec<Writer>,
+}
+
+/// Who has written a file. Nothing is done to him for what others make of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Writer {
+    /// RFC 3339, UTC: when the request first opened the file to write it, or put it where it is.
+    pub at: String,
+    /// So long before the step, milliseconds.
+    pub before_ms: f64,
+    /// `file.path` at that time. Lossy UTF-8; of one longer than 1 KiB the end.
+    pub path: String,
+    /// What it rests on that it was this request.
+    pub proof: Proof,
+    /// The request, as it was when it wrote: its outcome is not told, and of its target 512 bytes at most. None when
+    /// there are several candidates.
+    pub request: Option<IncidentRequest>,
+    /// How many requests it could have been, when `request` is none. At most 32.
+    #[serde(default)]
+    pub candidates: u32,
 }
 
 /// Kinds of step.
@@ -128,6 +152,21 @@ pub enum StepKind {
         target: SocketAddr,
         /// `network.transport`.
         transport: Transport,
+    },
+    /// A file that is watched.
+    File {
+        /// `process.pid`.
+        pid: u32,
+        /// `process.thread.id`.
+        tid: u32,
+        /// `process.name`.
+        comm: String,
+        /// `file.path`, as far as it is known; lossy UTF-8.
+        path: String,
+        /// `file.inode`.
+        inode: u64,
+        /// What it was opened for.
+        access: Access,
     },
 }
 

@@ -20,6 +20,8 @@ pub enum KernelEvent {
     Exec(Box<Exec>),
     /// A task of a request's lineage opened an outbound flow, or was stopped from it.
     Connect(Box<Connect>),
+    /// A task of a request's lineage opened a file that is watched, or put one there, or was stopped from it.
+    File(Box<FileAccess>),
     /// The kernel could not report this many events since the last message of this class.
     Lost {
         /// What kind of record was lost.
@@ -39,6 +41,8 @@ pub enum LostClass {
     Exec,
     /// [`Connect`] records: the ring buffer was full.
     Connect,
+    /// [`FileAccess`] records: the ring buffer was full.
+    File,
 }
 
 /// A process, safe against reuse of its id.
@@ -175,6 +179,39 @@ pub struct Connect {
     pub target: SocketAddr,
     /// Transport protocol.
     pub transport: Transport,
+}
+
+/// A file that a request's lineage opens where the configuration has files watched, or moves to there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileAccess {
+    /// When the kernel decided.
+    pub at: Moment,
+    /// Whose work it is.
+    pub lineage: Lineage,
+    /// What was done. Allowed: a write where writes are remembered, or a look into what a request has written.
+    pub decision: Decision,
+    /// Process id (tgid) of the caller.
+    pub pid: u32,
+    /// Thread id of the caller.
+    pub tid: u32,
+    /// `comm` of the caller.
+    pub comm: String,
+    /// The file.
+    pub file: FileKey,
+    /// Its path, as far as it is known.
+    pub path: Vec<u8>,
+    /// What for.
+    pub access: Access,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// To be read, or run by an interpreter.
+    Read,
+    /// To be written; or it was moved, or linked, to where it is.
+    Write,
 }
 
 /// Transport protocol of a flow.

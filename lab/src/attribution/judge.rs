@@ -133,6 +133,7 @@ fn marks_of(incident: &Incident) -> Vec<String> {
                 }
             }
             StepKind::Connect { target, .. } => marks.push(target.ip().to_canonical().to_string()),
+            StepKind::File { .. } => {}
         }
     }
     marks.dedup();

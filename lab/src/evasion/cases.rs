@@ -248,7 +248,7 @@ fn innocent_may_have_id(stage: &Stage, incident: Option<&Incident>) -> Result<()
         .flat_map(|it| &it.steps)
         .find_map(|step| match &step.what {
             StepKind::Exec(exec) => Some(exec.pid),
-            StepKind::Connect { .. } => None,
+            StepKind::Connect { .. } | StepKind::File { .. } => None,
         });
     let Some(pid) = pid else { return Ok(()) };
     let mark = stage.mark("pid-reuse", "innocent");

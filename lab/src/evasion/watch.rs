@@ -62,11 +62,12 @@ pub(crate) fn concerns(incident: &Incident, source: Ipv4Addr) -> bool {
     }
 }
 
-/// Whether some step of the incident has `word` among its arguments.
+/// Whether some step of the incident has `word` among its arguments, or in the path of its file.
 pub(crate) fn mentions(incident: &Incident, word: &str) -> bool {
     incident.steps.iter().any(|step| match &step.what {
         StepKind::Exec(exec) => exec.args.iter().any(|argument| argument.contains(word)),
         StepKind::Connect { .. } => false,
+        StepKind::File { path, .. } => path.contains(word),
     })
 }
 
@@ -95,6 +96,10 @@ pub(crate) fn describe(incident: &Incident) -> String {
                 "saw"
             }
         )),
+        (StepKind::File { path, access, .. }, Decision::Denied) => {
+            Some(format!("denied {access:?} of {path}"))
+        }
+        (StepKind::File { path, access, .. }, _) => Some(format!("saw {access:?} of {path}")),
     };
     let mut steps: Vec<String> = incident.steps.iter().filter_map(step).collect();
     steps.dedup();
