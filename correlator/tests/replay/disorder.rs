@@ -1,11 +1,11 @@
 //! Whatever comes in whatever order, with whatever times: no panic, and the bounds hold.
 
 use clew_correlator::{Deed, Input};
-use clew_protocol::kernel::{Decision, KernelEvent, LostClass, Strength};
+use clew_protocol::kernel::{Access, Decision, KernelEvent, LostClass, Strength};
 use clew_protocol::{IncidentId, Moment};
 use uuid::Uuid;
 
-use crate::scene::{Scene, lineage};
+use crate::scene::{Opened, Scene, WRITTEN, lineage};
 
 struct Dice(u64);
 
@@ -40,6 +40,7 @@ fn any_order_of_events() {
         // The clock may stand at its end.
         scene.put(Input::Tick(Moment(u64::MAX)));
         assert!(scene.correlator.remembered() < 400);
+        assert!(scene.correlator.written_files() <= 4);
     }
 }
 
@@ -52,7 +53,7 @@ fn step(dice: &mut Dice, scene: &mut Scene) {
         _ => dice.roll(24),
     };
     let tid = dice.roll(3) as u32;
-    match dice.roll(12) {
+    match dice.roll(14) {
         0 | 1 => scene.start(sequence, "/run?touch /tmp/marker\n"),
         2 | 3 => scene.read_at(at, sequence, tid, dice.roll(2) == 0),
         4 => scene.end_at(at, sequence),
@@ -69,13 +70,33 @@ fn step(dice: &mut Dice, scene: &mut Scene) {
         }
         9 => scene.connect_with(sequence, tid, 80, Decision::Denied),
         10 => odd(dice, scene, at),
+        11 => open(dice, scene, at, sequence),
+        12 => scene.run_file(501 + tid, sequence, tid, dice.roll(4)),
         _ => scene.put(Input::Tick(Moment(at))),
     }
 }
 
+fn open(dice: &mut Dice, scene: &mut Scene, at: u64, sequence: u64) {
+    let strength = [Strength::Reader, Strength::Thread, Strength::Process];
+    let decision = [Decision::Allowed, Decision::Observed, Decision::Denied];
+    let lineage = lineage(
+        sequence,
+        dice.roll(3) as u32,
+        strength[dice.roll(3) as usize],
+    );
+    let file = Opened {
+        pid: [WRITTEN.pid, 501, 502][dice.roll(3) as usize],
+        inode: dice.roll(4),
+        access: [Access::Read, Access::Write][dice.roll(2) as usize],
+        decision: decision[dice.roll(3) as usize],
+        ..WRITTEN
+    };
+    scene.open_at(at, lineage, &file);
+}
+
 fn odd(dice: &mut Dice, scene: &mut Scene, at: u64) {
     let total = dice.time(1);
-    let class = LostClass::Bound;
+    let class = [LostClass::Bound, LostClass::File][dice.roll(2) as usize];
     scene.put(match dice.roll(2) {
         0 => Input::Kernel(KernelEvent::Lost { class, total }),
         _ => Input::Acted {

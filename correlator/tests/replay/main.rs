@@ -7,5 +7,6 @@ mod disorder;
 mod handed;
 mod memory;
 mod proofs;
+mod provenance;
 mod scene;
 mod truth;

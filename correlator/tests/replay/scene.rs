@@ -6,8 +6,8 @@ use std::time::Duration;
 use clew_correlator::{Config, Correlator, Input};
 use clew_protocol::incident::Incident;
 use clew_protocol::kernel::{
-    Bound, Connect, Decision, Exec, FileKey, Handed, KernelEvent, Lineage, Process, ProcessKey,
-    Strength, Transport,
+    Access, Ancestor, Bound, Connect, Decision, Exec, FileAccess, FileKey, Handed, KernelEvent,
+    Lineage, Process, ProcessKey, Strength, Transport,
 };
 use clew_protocol::request::{
     Client, EdgeFindings, InFlight, ProxyRecord, RequestEnded, RequestStarted,
@@ -289,6 +289,33 @@ impl Scene {
         self.exec_in(pid, at.0, lineage, command, Decision::Killed);
     }
 
+    /// A program in process `pid`, which process `parent` has forked, which thread 1 has.
+    pub(crate) fn exec_below(
+        &mut self,
+        pid: u32,
+        parent: u32,
+        sequence: u64,
+        command: &str,
+        decision: Decision,
+    ) {
+        let at = self.pass();
+        let ancestor = |pid| Ancestor {
+            pid,
+            comm: "sh".into(),
+        };
+        self.put(Input::Kernel(KernelEvent::Exec(Box::new(Exec {
+            at,
+            lineage: lineage(sequence, 1, Strength::Reader),
+            decision,
+            process: Process {
+                pid,
+                arguments: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), command.into()],
+                ancestry: vec![ancestor(parent), ancestor(BACKEND.tgid)],
+                ..Process::default()
+            },
+        }))));
+    }
+
     fn exec_in(&mut self, pid: u32, at: u64, lineage: Lineage, command: &str, decision: Decision) {
         self.put(Input::Kernel(KernelEvent::Exec(Box::new(Exec {
             at: Moment(at),
@@ -319,6 +346,45 @@ impl Scene {
             comm: "worker".into(),
             target: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             transport: Transport::Tcp,
+        }))));
+    }
+
+    /// Process `pid`, or the backend itself where it is that, opens a file.
+    pub(crate) fn open(&mut self, sequence: u64, tid: u32, file: &Opened) {
+        let at = self.pass();
+        self.open_at(at.0, lineage(sequence, tid, Strength::Reader), file);
+    }
+
+    pub(crate) fn open_at(&mut self, at: u64, lineage: Lineage, file: &Opened) {
+        let tid = lineage.tid;
+        self.put(Input::Kernel(KernelEvent::File(Box::new(FileAccess {
+            at: Moment(at),
+            lineage,
+            decision: file.decision,
+            pid: file.pid,
+            tid,
+            comm: "worker".into(),
+            file: file_key(file.inode),
+            path: file.path.into(),
+            access: file.access,
+        }))));
+    }
+
+    /// A request's thread forks a process with this id, which becomes the program that lies in a file.
+    pub(crate) fn run_file(&mut self, pid: u32, sequence: u64, tid: u32, inode: u64) {
+        let at = self.pass();
+        self.put(Input::Kernel(KernelEvent::Exec(Box::new(Exec {
+            at,
+            lineage: lineage(sequence, tid, Strength::Reader),
+            decision: Decision::Killed,
+            process: Process {
+                pid,
+                executable: b"/up/x".to_vec(),
+                filename: b"/up/x".to_vec(),
+                arguments: vec![b"/up/x".to_vec()],
+                file: Some(file_key(inode)),
+                ..Process::default()
+            },
         }))));
     }
 
@@ -371,6 +437,35 @@ impl Scene {
         });
         reports.collect()
     }
+}
+
+/// A file that is opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Opened {
+    pub(crate) pid: u32,
+    pub(crate) inode: u64,
+    pub(crate) path: &'static str,
+    pub(crate) access: Access,
+    pub(crate) decision: Decision,
+}
+
+/// The backend itself writes the file `/up/x`, and may.
+pub(crate) const WRITTEN: Opened = Opened {
+    pid: BACKEND.tgid,
+    inode: 7,
+    path: "/up/x",
+    access: Access::Write,
+    decision: Decision::Allowed,
+};
+
+/// It reads it.
+pub(crate) const READ: Opened = Opened {
+    access: Access::Read,
+    ..WRITTEN
+};
+
+fn file_key(inode: u64) -> FileKey {
+    FileKey { device: 1, inode }
 }
 
 pub(crate) fn address(sequence: u64) -> IpAddr {
