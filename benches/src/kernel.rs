@@ -101,6 +101,7 @@ impl<'a> Bench<'a> {
                 is_opaque: false,
             }],
             policy: Policy::default(),
+            trace_opens: false,
             cgroup: Some(self.cgroup.path().into()),
         })?)
     }

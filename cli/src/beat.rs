@@ -147,6 +147,10 @@ fn losses(handle: &Handle, sensor: &Sensor, correlator: &Correlator) -> Vec<(&'s
             kernel.lost_connect,
         ),
         (
+            "files not reported: the ring buffer was full",
+            kernel.lost_file,
+        ),
+        (
             "requests not followed: too many unread on one connection",
             kernel.queue_full,
         ),

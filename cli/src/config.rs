@@ -9,7 +9,7 @@ use clew_correlator::profile::Profile;
 use clew_proxy::{
     HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig, TrustedHops, UpstreamTls,
 };
-use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
+use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 use ipnet::IpNet;
 
 use crate::inspection::Inspection;
@@ -50,6 +50,8 @@ pub(crate) struct SensorConfiguration {
     pub(crate) cgroup: Option<PathBuf>,
     /// The programs stay at work when Clew stops.
     pub(crate) keep_programs: bool,
+    /// Files are watched by looking at every system call, where there is no better way.
+    pub(crate) trace_opens: bool,
 }
 
 impl Configuration {
@@ -263,6 +265,7 @@ fn sensor(
         .unwrap_or_else(|| state.join("profile.json"));
     let mut policy = allow_list(raw, services)?;
     policy.trampolines = table.trampolines.clone();
+    policy.files = watched(raw)?;
     if mode == Mode::Enforce && profile.exists() {
         add_profile(&mut policy, &profile, services)?;
     }
@@ -276,6 +279,7 @@ fn sensor(
         profile,
         cgroup: table.cgroup.clone(),
         keep_programs: table.on_stop == raw::OnStop::Keep,
+        trace_opens: table.trace_opens,
     })
 }
 
@@ -306,6 +310,40 @@ fn allow_list(raw: &raw::Root, services: &[ServiceConfig]) -> Result<Policy> {
         });
     }
     Ok(policy)
+}
+
+/// The files that are watched, service by service.
+fn watched(raw: &raw::Root) -> Result<Vec<FileRule>> {
+    let mut rules = Vec::new();
+    for (service, table) in raw.service.iter().enumerate() {
+        let files = &table.files;
+        let root = if files.refuse_writes {
+            Watch::Close
+        } else {
+            Watch::Remember
+        };
+        let secret = files.protect.iter().map(|path| (path, Watch::Protect));
+        for (path, watch) in secret.chain(files.web_root.iter().map(|path| (path, root))) {
+            ensure!(
+                path.is_absolute(),
+                "service {:?}: {} is watched by its whole path; write it out from /",
+                table.name,
+                path.display()
+            );
+            let path = path.clone();
+            rules.push(FileRule {
+                service,
+                path,
+                watch,
+            });
+        }
+        ensure!(
+            !files.refuse_writes || !files.web_root.is_empty(),
+            "service {:?}: files.refuse_writes needs files.web_root: where is it that nothing may be written?",
+            table.name
+        );
+    }
+    Ok(rules)
 }
 
 /// Adds what was learned. Services that are not configured any more are passed over.
@@ -378,6 +416,44 @@ mod tests {
         let configuration = from_command_line(&overrides).expect("configuration");
         assert_eq!(configuration.listeners[0].address.port(), 8000);
         assert_eq!(configuration.sensor.expect("sensor").mode, Mode::Enforce);
+    }
+
+    #[test]
+    fn files_are_watched_service_by_service() {
+        let of = |files: &str| {
+            let service = "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n";
+            let other = service.replace("\"a\"", "\"b\"").replace(":1\"", ":2\"");
+            checked(&format!(
+                "{service}{other}hosts = [\"b\"]\n[service.files]\n{files}\n"
+            ))
+        };
+        let rules = |files: &str| {
+            let configuration = of(files).expect("configuration");
+            configuration.sensor.expect("sensor").policy.files
+        };
+        let rule = |path: &str, watch| FileRule {
+            service: 1,
+            path: path.into(),
+            watch,
+        };
+        assert_eq!(
+            rules("protect = [\"/etc/shadow\"]\nweb_root = [\"/srv\"]"),
+            [
+                rule("/etc/shadow", Watch::Protect),
+                rule("/srv", Watch::Remember)
+            ]
+        );
+        assert_eq!(
+            rules("web_root = [\"/srv\"]\nrefuse_writes = true"),
+            [rule("/srv", Watch::Close)]
+        );
+        for (files, complaint) in [
+            ("protect = [\"shadow\"]", "write it out from /"),
+            ("refuse_writes = true", "needs files.web_root"),
+        ] {
+            let error = of(files).expect_err(files).to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
     }
 
     #[test]

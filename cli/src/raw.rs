@@ -58,6 +58,17 @@ pub(crate) struct Service {
     #[serde(default = "sixty")]
     pub(crate) write_timeout_seconds: u64,
     pub(crate) idle_timeout_seconds: Option<u64>,
+    #[serde(default)]
+    pub(crate) files: Files,
+}
+
+/// Files of the service's backends that are watched.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Files {
+    pub(crate) protect: Vec<PathBuf>,
+    pub(crate) web_root: Vec<PathBuf>,
+    pub(crate) refuse_writes: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,6 +213,7 @@ pub(crate) struct Sensor {
     pub(crate) profile: Option<PathBuf>,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) on_stop: OnStop,
+    pub(crate) trace_opens: bool,
 }
 
 /// What becomes of the programs when Clew stops.
@@ -226,6 +238,7 @@ impl Default for Sensor {
             profile: None,
             cgroup: None,
             on_stop: OnStop::Remove,
+            trace_opens: false,
         }
     }
 }

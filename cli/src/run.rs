@@ -153,11 +153,12 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         heartbeat_limit: settings.heartbeat_limit,
         services: services.collect(),
         policy: settings.policy.clone(),
+        trace_opens: settings.trace_opens,
         cgroup: settings.cgroup.clone(),
     });
     let sensor = sensor.inspect(|sensor| {
         for what in sensor.missing() {
-            tracing::warn!("not in this kernel: {what}");
+            tracing::info!("not in this kernel: {what}");
         }
     });
     let sensor = sensor.map_err(|error| {

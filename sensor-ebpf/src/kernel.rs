@@ -54,6 +54,9 @@ pub unsafe fn probe_into<T: Copy>(from: *const T, to: &mut T) {
 
 /// Has the verifier forget what it knows of `value`, and with it by which way the program has come here. (One
 /// that has callbacks is followed by Linux before 6.4 once for each number that differs.)
+///
+/// What a callback changes must be forgotten before it is called: before 6.7 the verifier follows it once, and takes
+/// what it finds then for what is always there.
 #[inline(always)]
 pub fn blur<T: Copy>(value: &mut T) {
     let from = &raw const *value;
@@ -112,8 +115,18 @@ pub unsafe fn executable(task: Task) -> (FileKey, *const c_void) {
 #[inline(always)]
 pub unsafe fn identity(file: *const c_void) -> FileKey {
     // SAFETY: the caller's word.
+    unsafe { identity_of_inode(probe(file, offset!(file_f_inode))) }
+}
+
+/// The identity of a file.
+///
+/// # Safety
+///
+/// As [`probe`].
+#[inline(always)]
+pub unsafe fn identity_of_inode(inode: *const c_void) -> FileKey {
+    // SAFETY: the caller's word.
     unsafe {
-        let inode: *const c_void = probe(file, offset!(file_f_inode));
         let sb: *const c_void = probe(inode, offset!(inode_i_sb));
         FileKey {
             device: u64::from(probe::<u32>(sb, offset!(super_block_s_dev))),

@@ -16,6 +16,9 @@
 //! | decide | [`check::check`] | `lsm/bprm_check_security`, where there is BPF LSM |
 //! | deny | [`deny::connect4`] and three more | `cgroup/connect4,6`, `cgroup/sendmsg4,6` |
 //! | deny | [`raw::socket`] | `cgroup/sock_create` |
+//! | file-open | [`open::open`], [`open::rename`], [`open::link`] | `lsm/file_open`, `lsm/inode_rename`, `lsm/inode_link` |
+//! | file-open | [`open::open_exit`] and two more | `fexit/security_file_open`, ..., where there is no BPF LSM |
+//! | file-open | [`open::open_call`] | `tp_btf/sys_exit`, where it is asked for |
 //! | ban | [`ban::refuse`] | `xdp`, at interfaces that are named |
 //!
 //! Programs at cgroup hooks have a twin, `..._memory`, for kernels that have no `bpf_task_storage_get` there
@@ -39,6 +42,7 @@ mod inherit;
 mod kernel;
 mod maps;
 mod null;
+mod open;
 mod packet;
 mod path;
 mod prepare;

@@ -9,11 +9,12 @@ use aya_ebpf::bindings::{
     BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE,
     bpf_map_type::{BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE},
 };
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
 use clew_sensor_abi::FileKey;
 use clew_sensor_abi::ban::{BANS as BAN_ENTRIES, Ban};
+use clew_sensor_abi::file::{NameKey, WatchKey};
 use clew_sensor_abi::ledger::{Accepted, ENTRIES, HOPS as HOP_ENTRIES, Reading};
 use clew_sensor_abi::policy::{ExecKey, Service};
 use clew_sensor_abi::record::TaskContext;
@@ -110,6 +111,19 @@ pub static EXEC_ALLOW: HashMap<ExecKey, u32, 16_384> = HashMap::new();
 /// Launchers that exec twice; the second exec is judged.
 #[btf_map]
 pub static TRAMPOLINES: HashMap<FileKey, u32, 1024> = HashMap::new();
+
+/// Files and directories that are watched: `RULE_*`.
+#[btf_map]
+pub static WATCHED: HashMap<WatchKey, u32, 4096> = HashMap::new();
+
+/// What is watched under a name, whichever file it is.
+#[btf_map]
+pub static WATCHED_NAMES: HashMap<NameKey, u32, 4096> = HashMap::new();
+
+/// Files that requests have written where that is remembered. The least recently used are forgotten: nothing is decided
+/// by them, and a service that takes uploads takes them for years.
+#[btf_map]
+pub static WRITTEN: LruHashMap<FileKey, u32, 16_384> = LruHashMap::new();
 
 #[btf_map]
 pub static CONNECT_ALLOW: LpmTrie<ConnectData, u32, 16_384, BPF_F_NO_PREALLOC_USIZE> =

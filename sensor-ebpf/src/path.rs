@@ -51,10 +51,31 @@ impl Walk {
     }
 }
 
+impl Walk {
+    /// From the entry at `from` to the top of its file system.
+    ///
+    /// # Safety
+    ///
+    /// It is a kernel address, or nonsense that reads as zero.
+    #[inline(always)]
+    pub unsafe fn within(from: *const c_void) -> Self {
+        Self {
+            dentry: from,
+            vfsmount: core::ptr::null(),
+            root_dentry: core::ptr::null(),
+            root_vfsmount: core::ptr::null(),
+            to: core::ptr::null_mut(),
+            start: PATH_BYTES as u32,
+            arrived: false,
+        }
+    }
+}
+
 /// Writes the path to the end of `to`; where it starts, and whether it reaches the root.
 #[inline(always)]
 pub fn walk(mut walk: Walk, to: *mut [u8; PATH_BYTES]) -> (u32, bool) {
     walk.to = to;
+    blur(&mut walk.start);
     // SAFETY: `step` has the signature bpf_loop wants.
     unsafe { bpf_loop(DEPTH, step as *mut c_void, (&raw mut walk).cast(), 0) };
     blur(&mut walk);

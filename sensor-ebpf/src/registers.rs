@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 
-use crate::kernel::{Task, member};
+use crate::kernel::{Task, member, probe};
 use crate::maps::offset;
 
 /// `struct iovec`.
@@ -73,6 +73,16 @@ pub unsafe fn exec_strings(task: Task) -> Option<(u64, u64)> {
             None
         }
     }
+}
+
+/// Whether the system call with these `registers` opens a file.
+#[inline(always)]
+pub fn opens(registers: *const c_void) -> bool {
+    // SAFETY: probed. (A 32-bit call has another number, and is not seen.)
+    let number = unsafe { probe::<u64>(registers, offset!(registers_number)) } as usize;
+    number == offset!(call_openat)
+        || number == offset!(call_open)
+        || number == offset!(call_openat2)
 }
 
 #[inline(always)]

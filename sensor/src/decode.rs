@@ -3,15 +3,15 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clew_protocol::kernel::{
-    Ancestor, Connect, Decision, Exec, FileKey, KernelEvent, Lineage, Process, ProcessKey,
-    Strength, Transport,
+    Access, Ancestor, Connect, Decision, Exec, FileAccess, FileKey, KernelEvent, Lineage, Process,
+    ProcessKey, Strength, Transport,
 };
 use clew_protocol::{Moment, Sequence};
 use clew_sensor_abi::policy::PROTOCOL_RAW;
 use clew_sensor_abi::record::{
-    self, ANCESTORS, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED, DECISION_KILLED,
-    DECISION_OBSERVED, Header, KIND_CONNECT, KIND_EXEC, STRENGTH_PROCESS, STRENGTH_READER,
-    STRENGTH_THREAD, TaskContext,
+    self, ACCESS_READ, ACCESS_WRITE, ANCESTORS, CGROUP_LEVELS, DECISION_ALLOWED, DECISION_DENIED,
+    DECISION_KILLED, DECISION_OBSERVED, Header, KIND_CONNECT, KIND_EXEC, KIND_FILE,
+    STRENGTH_PROCESS, STRENGTH_READER, STRENGTH_THREAD, TaskContext,
 };
 use clew_sensor_abi::{ABI_VERSION, RECENT};
 use thiserror::Error;
@@ -57,6 +57,7 @@ pub(crate) fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
         KIND_CONNECT => {
             connect(&view(bytes)?).map(|connect| KernelEvent::Connect(Box::new(connect)))
         }
+        KIND_FILE => file(&view(bytes)?).map(|file| KernelEvent::File(Box::new(file))),
         number => Err(DecodeError::Unknown {
             what: "kind of record",
             number,
@@ -69,6 +70,7 @@ trait Record: Copy {}
 impl Record for Header {}
 impl Record for record::Exec {}
 impl Record for record::Connect {}
+impl Record for record::File {}
 
 fn view<T: Record>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {
@@ -95,6 +97,29 @@ fn connect(record: &record::Connect) -> Result<Connect, DecodeError> {
             17 => Transport::Udp,
             PROTOCOL_RAW => Transport::Raw,
             _ => Transport::Tcp,
+        },
+    })
+}
+
+fn file(record: &record::File) -> Result<FileAccess, DecodeError> {
+    Ok(FileAccess {
+        at: Moment(record.header.at),
+        lineage: lineage(&record.context, Moment(record.header.at))?,
+        decision: decision(record.decision)?,
+        pid: record.pid,
+        tid: record.header.tid,
+        comm: text(&record.comm),
+        file: file_key(record.file),
+        path: path(&record.path, record.path_start),
+        access: match record.access {
+            ACCESS_READ => Access::Read,
+            ACCESS_WRITE => Access::Write,
+            number => {
+                return Err(DecodeError::Unknown {
+                    what: "access",
+                    number: number.into(),
+                });
+            }
         },
     })
 }

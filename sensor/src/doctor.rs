@@ -4,7 +4,7 @@ use std::error::Error;
 
 use aya::Btf;
 
-use crate::steps::{self, BARRIER, Choice, Part};
+use crate::steps::{self, BARRIER, BY_CALL, Choice, FILES, Part};
 use crate::{btf, cgroup, pin, sensor};
 
 /// One thing that was looked at.
@@ -132,7 +132,8 @@ fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {
             )];
         }
     };
-    let parts = steps::parts().chain([&BARRIER]);
+    let beside = [&BY_CALL, &FILES[1], &FILES[2], &BARRIER];
+    let parts = steps::parts().chain(beside);
     parts.map(|it| part(it, ebpf, &btf)).collect()
 }
 
@@ -164,7 +165,7 @@ fn part(part: &Part, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
                 "program {name} passes the verifier ({size} instructions){instead}"
             ))
         }
-        (None, Some(without)) => Ok(format!("needs {}: {without}", best.needs)),
+        (None, Some(without)) => Ok(format!("{without}; it needs {} ({refusals})", best.needs)),
         (None, None) => Err(format!("needs {}: {refusals}", best.needs)),
     };
     let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \

@@ -35,7 +35,7 @@ pub use barrier::{Barrier, BarrierError, Dropped};
 pub use cgroup::mounted as cgroup2_mount;
 pub use decode::DecodeError;
 pub use pin::{clean, leftovers};
-pub use policy::{ConnectRule, ExecRule, Mode, Policy};
+pub use policy::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 pub use sched::run_soon;
 pub use sensor::{Config, Counters, LoadError, Sensor, Service};
 pub use stops::Stops;

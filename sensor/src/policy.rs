@@ -1,9 +1,14 @@
 //! What a request's lineage may do, as people say it, and as the maps hold it.
 
+use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clew_protocol::kernel::Transport;
+use clew_sensor_abi::file::{
+    NAME_BYTES, NameKey, RULE_CLOSED, RULE_NAMES, RULE_REMEMBER, RULE_SECRET, WatchKey,
+};
 use clew_sensor_abi::policy::{
     ARGUMENTS_ANY, ARGUMENTS_SOME, CONNECT_FIXED_BITS, ConnectKey, ExecKey, PROTOCOL_RAW,
     arguments_hash,
@@ -59,6 +64,92 @@ pub struct ConnectRule {
     pub transport: Transport,
 }
 
+/// Files that a service's requests are watched at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRule {
+    /// Index of the service in [`crate::Config::services`].
+    pub service: usize,
+    /// A file, or a directory and all that is below it in its file system.
+    pub path: PathBuf,
+    /// What is done there.
+    pub watch: Watch,
+}
+
+/// What is done about what requests do to a file. Where the kernel has no BPF LSM it is reported, and not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// They may not open it.
+    Protect,
+    /// They may not write to it.
+    Close,
+    /// What they write to it is remembered, and told when another request runs or reads it.
+    Remember,
+}
+
+impl Watch {
+    const fn rule(self) -> u32 {
+        match self {
+            Self::Protect => RULE_SECRET,
+            Self::Close => RULE_CLOSED,
+            Self::Remember => RULE_REMEMBER,
+        }
+    }
+}
+
+/// Rules by file, and by name in a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
+    pub(crate) files: HashMap<WatchKey, u32>,
+    pub(crate) names: HashMap<NameKey, u32>,
+}
+
+impl Watched {
+    /// Looks the files up. What is not there, and whose directory is not there either, is reported and left out.
+    pub(crate) fn new(rules: &[FileRule], mounts: &Mounts) -> Self {
+        let mut watched = Self::default();
+        for rule in rules {
+            if let Err(error) = watched.add(rule, mounts) {
+                tracing::warn!(path = %rule.path.display(), %error, "file cannot be watched");
+            }
+        }
+        watched
+    }
+
+    fn add(&mut self, rule: &FileRule, mounts: &Mounts) -> io::Result<()> {
+        let path = std::fs::canonicalize(&rule.path);
+        let path = path.unwrap_or_else(|_| rule.path.clone());
+        let key = |path: &Path| {
+            mounts.key_of(path).map(|file| WatchKey {
+                file,
+                service: service_number(Some(rule.service)),
+                pad: 0,
+            })
+        };
+        let own = key(&path);
+        if let Ok(own) = own {
+            *self.files.entry(own).or_default() |= rule.watch.rule();
+        }
+        // Files are replaced by others of the same name.
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return own.map(drop);
+        };
+        let name = name.as_encoded_bytes();
+        if name.len() >= NAME_BYTES {
+            return own.map(drop);
+        }
+        let parent = key(directory)?;
+        let mut padded = [0; NAME_BYTES];
+        padded[..name.len()].copy_from_slice(name);
+        let name = NameKey {
+            parent,
+            name: padded,
+        };
+        *self.files.entry(parent).or_default() |= RULE_NAMES;
+        *self.names.entry(name).or_default() |= rule.watch.rule();
+        Ok(())
+    }
+}
+
 /// Everything allowed. The default allows nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
@@ -68,6 +159,8 @@ pub struct Policy {
     pub connect: Vec<ConnectRule>,
     /// Launchers beside those found by themselves (`jspawnhelper` of every JDK on the host).
     pub trampolines: Vec<PathBuf>,
+    /// Files.
+    pub files: Vec<FileRule>,
     /// Indices of the services that have a profile: connections it lacks are denied.
     pub profiled: Vec<usize>,
 }

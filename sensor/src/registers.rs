@@ -20,6 +20,9 @@ pub(crate) fn complete(offsets: Offsets, btf: &Btf) -> Result<Offsets, BtfError>
         call_recvmsg: 47,
         call_execve: 59,
         call_execveat: 322,
+        call_open: 2,
+        call_openat: 257,
+        call_openat2: 437,
         ..offsets
     })
 }
@@ -40,6 +43,9 @@ pub(crate) fn complete(offsets: Offsets, btf: &Btf) -> Result<Offsets, BtfError>
         call_recvmsg: 212,
         call_execve: 221,
         call_execveat: 281,
+        call_open: 56,
+        call_openat: 56,
+        call_openat2: 437,
         ..offsets
     })
 }

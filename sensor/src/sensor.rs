@@ -15,6 +15,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
+use clew_sensor_abi::file::{NameKey, WatchKey};
 use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
@@ -31,7 +32,7 @@ use crate::hops::Log;
 use crate::ledger::Reads;
 use crate::maps::Raw;
 use crate::pin::{PinDirectory, TasksKind, left_tasks};
-use crate::policy::{Mode, Policy, service_number};
+use crate::policy::{Mode, Policy, Watched, service_number};
 use crate::stops::{Account, Stops};
 use crate::{cgroup, decode, file, steps};
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// What is allowed.
     pub policy: Policy,
+    /// Where the kernel has no better way to see what is opened, and files are watched: look at every system call.
+    pub trace_opens: bool,
     /// The cgroup2 directory whose sockets are followed; `None`: all of this host.
     pub cgroup: Option<PathBuf>,
 }
@@ -142,6 +145,7 @@ pub struct Counters {
     pub lost_reads: u64,
     pub lost_exec: u64,
     pub lost_connect: u64,
+    pub lost_file: u64,
     pub killed: u64,
     pub denied: u64,
     pub refused: u64,
@@ -174,9 +178,10 @@ pub struct Sensor {
     ebpf: Ebpf,
 }
 
-const LOST: [(Counter, LostClass); 2] = [
+const LOST: [(Counter, LostClass); 3] = [
     (Counter::LostExec, LostClass::Exec),
     (Counter::LostConnect, LostClass::Connect),
+    (Counter::LostFile, LostClass::File),
 ];
 
 impl Sensor {
@@ -220,7 +225,7 @@ impl Sensor {
         let account = Account::new(stops_of(&ebpf)?);
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let readiness = watch(&ring).map_err(LoadError::Wait)?;
-        let (pins, missing) = attach_all(&mut ebpf, config.cgroup.as_deref(), &kind)?;
+        let (pins, missing) = attach_all(&mut ebpf, config, &kind)?;
         Ok(Self {
             settings,
             current,
@@ -405,6 +410,7 @@ impl Sensor {
             lost_reads: self.reads.lost,
             lost_exec: sum(Counter::LostExec),
             lost_connect: sum(Counter::LostConnect),
+            lost_file: sum(Counter::LostFile),
             killed: sum(Counter::Killed),
             denied: sum(Counter::Denied),
             refused: sum(Counter::Refused),
@@ -546,11 +552,11 @@ fn stops_of(ebpf: &Ebpf) -> Result<Stops, LoadError> {
 
 fn attach_all(
     ebpf: &mut Ebpf,
-    cgroup: Option<&Path>,
+    config: &Config,
     kind: &TasksKind,
 ) -> Result<(PinDirectory, Vec<&'static str>), LoadError> {
     let btf = Btf::from_sys_fs()?;
-    let cgroup = cgroup::open(cgroup).map_err(LoadError::Cgroup)?;
+    let cgroup = cgroup::open(config.cgroup.as_deref()).map_err(LoadError::Cgroup)?;
     let pins = PinDirectory::create().map_err(LoadError::Pin)?;
     let mut missing = Vec::new();
     if let Some(tasks) = ebpf.map(TASKS) {
@@ -558,7 +564,8 @@ fn attach_all(
             .pin(kind.in_directory(&pins))
             .map_err(|error| LoadError::Pin(io::Error::other(error)))?;
     }
-    for part in steps::parts() {
+    let files = steps::files(&config.policy, config.trace_opens);
+    for part in files.chain(steps::parts()) {
         match part.attach(ebpf, &btf, &cgroup)? {
             Attached::Link(program, link) => {
                 let pinned = link.pin(pins.join(program));
@@ -618,6 +625,23 @@ fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), 
                 name: "CONNECT_ALLOW",
                 source,
             })?;
+    }
+    let watched = Watched::new(&policy.files, &mounts);
+    let mut files: HashMap<_, Raw<WatchKey>, u32> = lend(ebpf, "WATCHED")?;
+    for (key, rules) in watched.files {
+        let told = files.insert(Raw(key), rules, 0);
+        told.map_err(|source| LoadError::Map {
+            name: "WATCHED",
+            source,
+        })?;
+    }
+    let mut names: HashMap<_, Raw<NameKey>, u32> = lend(ebpf, "WATCHED_NAMES")?;
+    for (key, rules) in watched.names {
+        let told = names.insert(Raw(key), rules, 0);
+        told.map_err(|source| LoadError::Map {
+            name: "WATCHED_NAMES",
+            source,
+        })?;
     }
     let mut trampolines: HashMap<_, Raw<clew_sensor_abi::FileKey>, u32> =
         lend(ebpf, "TRAMPOLINES")?;

@@ -8,7 +8,7 @@ use crate::{Moment, Sequence};
 
 /// One event of the kernel.
 ///
-/// Decisions ([`Exec`], [`Connect`]) come one by one, in the order the kernel made them. Reads
+/// Decisions ([`Exec`], [`Connect`], [`FileAccess`]) come one by one, in the order the kernel made them. Reads
 /// ([`Bound`]) come in batches, in order of `at`: at the latest before the next decision, so that
 /// every read that came before a decision is known by then. A batch may hold reads that are later
 /// than the decision, and of requests that the proxy has reported as ended.
@@ -54,7 +54,7 @@ pub struct ProcessKey {
     pub start: u64,
 }
 
-/// An executable file, by identity.
+/// A file, by identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileKey {
     /// Device, in `stat(2)`'s encoding.
@@ -132,11 +132,11 @@ pub enum Decision {
     /// In the profile or on the allow list.
     Allowed,
     /// Policy would have stopped it; the mode is `observe` or `learn`, or (connections only)
-    /// there is no profile yet.
+    /// there is no profile yet, or (files only) the kernel has nothing that could refuse it.
     Observed,
     /// The new program was killed before its first instruction.
     Killed,
-    /// Refused with `EPERM`: the connection, or, where the kernel has BPF LSM, the start of the program.
+    /// Refused with `EPERM`: the connection, or, where the kernel has BPF LSM, the start of the program or the file.
     Denied,
 }
 

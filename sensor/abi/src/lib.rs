@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod ban;
+pub mod file;
 pub mod ledger;
 pub mod policy;
 pub mod record;
@@ -25,7 +26,7 @@ pub const TOKEN_DIGITS: usize = 32;
 /// Requests a process remembers having read, newest first in its reports.
 pub const RECENT: usize = 8;
 
-/// An executable file, by identity.
+/// A file, by identity.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FileKey {

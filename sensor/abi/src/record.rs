@@ -7,6 +7,9 @@ pub const KIND_EXEC: u16 = 1;
 /// An outbound flow.
 pub const KIND_CONNECT: u16 = 2;
 
+/// A file that is watched.
+pub const KIND_FILE: u16 = 3;
+
 /// First bytes of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,6 +113,39 @@ pub struct Connect {
     pub pad: [u8; 7],
 }
 
+/// The file is opened to be read.
+pub const ACCESS_READ: u8 = 0;
+/// The file is opened to be written, or was moved or linked to where it is.
+pub const ACCESS_WRITE: u8 = 1;
+
+/// A file that is watched is opened, or put there.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct File {
+    /// `kind` is [`KIND_FILE`].
+    pub header: Header,
+    /// Whose work it is.
+    pub context: TaskContext,
+    /// The file.
+    pub file: FileKey,
+    /// Process id of the caller.
+    pub pid: u32,
+    /// First byte used in `path`: paths are written from the end.
+    pub path_start: u32,
+    /// Name of the caller.
+    pub comm: [u8; 16],
+    /// One of the `DECISION_*`.
+    pub decision: u8,
+    /// One of the `ACCESS_*`.
+    pub access: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+    /// Its path. Of one that is moved or linked: in its own file system.
+    pub path: [u8; PATH_BYTES],
+    /// Nothing: names are written to the path's end, and the verifier cannot know that they end there.
+    pub spare: [u8; 256],
+}
+
 /// Most bytes of `argv` and of `envp` in a record.
 pub const BLOCK_BYTES: usize = 4096;
 /// Most bytes of a path in a record.
@@ -197,4 +233,5 @@ pub struct Exec {
 const _: () = assert!(size_of::<Header>() == 16);
 const _: () = assert!(size_of::<TaskContext>() == 136);
 const _: () = assert!(size_of::<Connect>() == 200);
+const _: () = assert!(size_of::<File>() == 16 + 136 + 16 + 8 + 16 + 8 + PATH_BYTES + 256);
 const _: () = assert!(size_of::<Exec>().is_multiple_of(8));

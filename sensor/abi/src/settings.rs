@@ -50,6 +50,9 @@ pub struct Offsets {
     pub task_fs: u32,
     pub task_cgroups: u32,
     pub task_comm: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdtable_fd: u32,
     pub mm_arg_start: u32,
     pub mm_arg_end: u32,
     pub mm_env_start: u32,
@@ -57,12 +60,15 @@ pub struct Offsets {
     pub mm_exe_file: u32,
     pub file_f_inode: u32,
     pub file_f_path: u32,
+    pub file_f_mode: u32,
     pub inode_i_ino: u32,
     pub inode_i_sb: u32,
+    pub inode_i_mode: u32,
     pub super_block_s_dev: u32,
     pub path_mnt: u32,
     pub path_dentry: u32,
     pub dentry_d_parent: u32,
+    pub dentry_d_inode: u32,
     pub dentry_d_name: u32,
     pub qstr_len: u32,
     pub qstr_name: u32,
@@ -121,6 +127,12 @@ pub struct Offsets {
     pub call_execve: u32,
     /// As above, `execveat(2)`.
     pub call_execveat: u32,
+    /// As above, `open(2)`; `openat(2)` again where there is none.
+    pub call_open: u32,
+    /// As above, `openat(2)`.
+    pub call_openat: u32,
+    /// As above, `openat2(2)`.
+    pub call_openat2: u32,
 }
 
 /// Index into the `COUNTERS` map: one 64-bit sum per CPU each.
@@ -151,10 +163,12 @@ pub enum Counter {
     Hops = 10,
     /// Programs whose start was refused.
     Refused = 11,
+    /// File records lost.
+    LostFile = 12,
 }
 
 /// Number of counters.
-pub const COUNTERS: u32 = 12;
+pub const COUNTERS: u32 = 13;
 
 const _: () = assert!(size_of::<Settings>() == 48);
-const _: () = assert!(size_of::<Offsets>() == 70 * 4);
+const _: () = assert!(size_of::<Offsets>() == 79 * 4);

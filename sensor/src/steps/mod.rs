@@ -6,6 +6,7 @@ mod ban;
 mod bind;
 mod decide;
 mod deny;
+mod file;
 mod hop;
 mod inherit;
 mod measure;
@@ -16,8 +17,10 @@ use aya::programs::{Program, ProgramError};
 use aya::{Btf, Ebpf};
 
 use crate::attach::Hook;
+use crate::policy::Policy;
 
 pub(crate) use ban::{BARRIER, REFUSE};
+pub(crate) use file::{BY_CALL, PARTS as FILES};
 pub(crate) use measure::{NULL, NULLS};
 
 /// What programs at the entries and exits of kernel functions need.
@@ -68,9 +71,24 @@ pub(crate) fn parts() -> impl Iterator<Item = &'static Part> {
     PARTS.iter().copied().flatten()
 }
 
+/// What is attached beside, where `policy` watches files.
+pub(crate) fn files(policy: &Policy, by_call: bool) -> impl Iterator<Item = &'static Part> {
+    let (opens, puts) = FILES.split_at(1);
+    let opens = if by_call {
+        std::slice::from_ref(&BY_CALL)
+    } else {
+        opens
+    };
+    let is_watched = !policy.files.is_empty();
+    let all = opens.iter().chain(puts);
+    all.filter(move |_| is_watched)
+}
+
 /// Whether the program follows requests, by whatever provider.
 pub(crate) fn is_ours(program: &str) -> bool {
     parts()
+        .chain(&FILES)
+        .chain([&BY_CALL])
         .flat_map(|part| part.providers)
         .any(|provider| provider.program == program)
 }

@@ -23,6 +23,9 @@ the start with "hop-tcp-early". Prints its port, then serves until killed.
                         opens a flow to there: KIND is tcp, mptcp, fastopen or udp (not connected);
                         answers "opened" or the error
   GET /raw/KIND         a child opens a socket: KIND is raw or ping; answers with its status, 0 if it could
+  GET /read/PATH        answers with what is in the file, or "refused"
+  GET /write/PATH       writes a word to the file, answers "ok" or "refused"
+  GET /move/FROM:TO     moves the file, answers "ok" or "refused"
   GET /two              reads a request from another connection before it answers "ok"; that one waits
   GET /echo             answers with the head it has been sent, in a segment of its own
   GET /tokens           answers with the digits of all tokens it has been sent
@@ -263,10 +266,24 @@ def note_token(head):
 def tokens(_):
     return " ".join(seen_tokens)
 
+def read_file(path):
+    with open("/" + path) as file:
+        return file.read()
+
+def write_file(path):
+    with open("/" + path, "w") as file:
+        file.write("written")
+    return "ok"
+
+def move(argument):
+    old, new = argument.split(":")
+    os.rename("/" + old, new)
+    return "ok"
+
 def answer(path):
     verb, _, argument = unquote(path).lstrip("/").partition("/")
     verbs = {"run": run, "become": become, "thread": thread, "spawn": spawn, "orphan": orphan, "open": open_flow, "raw": raw,
-             "two": two, "tokens": tokens, "via": via, "pool": via_pool, "where": where, "echo": echo}
+             "read": read_file, "write": write_file, "move": move, "two": two, "tokens": tokens, "via": via, "pool": via_pool, "where": where, "echo": echo}
     try:
         return verbs.get(verb, lambda _: "ok")(argument)
     except PermissionError:

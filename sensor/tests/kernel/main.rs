@@ -5,6 +5,7 @@
 
 mod announced;
 mod barrier;
+mod file;
 mod hop;
 mod policy;
 mod send;
@@ -29,6 +30,7 @@ fn main() {
         barrier::TESTS,
         stop::TESTS,
         policy::TESTS,
+        file::TESTS,
     ]
     .concat();
     let trials = tests
@@ -51,6 +53,9 @@ fn needs(test: &str) -> Option<&'static str> {
         }
         "decide::a_thread_that_becomes_a_shell" => {
             Some("a thread that becomes a program without a fork is not judged")
+        }
+        "file::what_is_moved_there_is_written_there" => {
+            Some("what requests move to where it is watched is not seen")
         }
         _ => None,
     }

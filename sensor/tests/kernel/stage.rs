@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clew_protocol::kernel::{Bound, Connect, Decision, Exec, KernelEvent};
 use clew_protocol::{ProxyId, Sequence, ServiceId, Token, TokenKey};
-use clew_sensor::{Config, Counters, Mode, Policy, Sensor, Service};
+use clew_sensor::{Config, Counters, FileRule, Mode, Policy, Sensor, Service, Watch};
 
 /// How long anything may take that should happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -157,6 +157,7 @@ impl Stage {
                 is_opaque,
             }],
             policy,
+            trace_opens: true,
             cgroup: None,
         })?;
         Ok(Self {
@@ -298,7 +299,16 @@ pub(crate) fn missing() -> Vec<&'static str> {
     // What the kernel makes of connections shows at one.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let _older = listener.local_addr().and_then(TcpStream::connect);
-    match Stage::new(Mode::Observe) {
+    // A file that is watched, for what goes with that to be looked for.
+    let watched = Policy {
+        files: vec![FileRule {
+            service: 0,
+            path: "/nowhere".into(),
+            watch: Watch::Protect,
+        }],
+        ..Policy::default()
+    };
+    match Stage::with(Mode::Observe, "127.0.0.1", 65_536, |_| watched) {
         Ok(stage) => {
             let missing = stage.sensor.missing().to_vec();
             for what in &missing {
