@@ -4,10 +4,22 @@
 
 mod faults;
 mod life;
+mod proofs;
 mod rules;
 mod stage;
 
+use std::env;
+
 use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a kernel is tried with that is not at hand (`scripts/kernels`, `CLEW_TESTS=chain`), by the beginning of
+/// the name: all that a request and a kill have to do with each other.
+const CHAIN: &[&str] = &[
+    "life::no_rights_are_left_after_start",
+    "life::an_attack_is_stopped_told_and_banned",
+    "proofs::",
+    "faults::killed_in_mid_flight_the_kernel_goes_on",
+];
 
 fn main() {
     // One at a time: a clew that starts removes what a killed one has left, which is what some tests
@@ -20,11 +32,15 @@ fn main() {
     if !root {
         eprintln!("not root: tests that load BPF programs are skipped, and counted as ignored");
     }
-    let privileged = [life::TESTS, faults::TESTS].concat();
+    let is_chain = env::var_os("CLEW_TESTS").is_some_and(|it| it == "chain");
+    let is_chosen = |(name, _): &Test| !is_chain || CHAIN.iter().any(|it| name.starts_with(it));
+    let privileged = [life::TESTS, proofs::TESTS, faults::TESTS].concat();
     let privileged = privileged
         .into_iter()
+        .filter(is_chosen)
         .map(|test| trial(test).with_ignored_flag(!root));
-    let trials = privileged.chain(rules::TESTS.iter().copied().map(trial));
+    let others = rules::TESTS.iter().copied().filter(is_chosen).map(trial);
+    let trials = privileged.chain(others);
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,21 +46,28 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// In front of the backend that the tests of the sensor have: one thread.
     pub(crate) fn new(more: &[&str]) -> Result<Self> {
-        let directory = shared_directory()?;
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../sensor/tests/kernel/backend.py"
         );
+        Self::before(&[script, "127.0.0.1", "65536"], more)
+    }
+
+    /// In front of a backend with a thread for each connection, which is told what to do by files of the
+    /// stage's directory.
+    pub(crate) fn with_threads() -> Result<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/backend.py");
+        Self::before(&[script], &[])
+    }
+
+    fn before(script: &[&str], more: &[&str]) -> Result<Self> {
+        let directory = shared_directory()?;
         let backend = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "/usr/bin/python3",
-                script,
-                "127.0.0.1",
-                "65536",
-            ])
+            .args(["--pdeathsig", "KILL", "/usr/bin/python3"])
+            .args(script)
+            .current_dir(directory.path())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut backend = Process(backend);
@@ -139,12 +147,33 @@ pub(crate) fn start(directory: &Path, upstream: u16, more: &[&str]) -> Result<(P
 
 /// One request on a connection of its own: status and body.
 pub(crate) fn get(port: u16, target: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    get_from(Ipv4Addr::LOCALHOST, port, target)
+}
+
+/// The same, by somebody with an address of his own.
+pub(crate) fn get_from(source: Ipv4Addr, port: u16, target: &str) -> Result<(u16, String)> {
+    let mut stream = connect_from(source, port)?;
+    send(&mut stream, target, "close")?;
+    answer(&mut stream)
+}
+
+pub(crate) fn connect_from(source: Ipv4Addr, port: u16) -> Result<TcpStream> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &SocketAddr::from((source, 0)))?;
+    connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
-    )?;
+    Ok(stream)
+}
+
+/// Sends a request; `connection` is what becomes of the connection after it.
+pub(crate) fn send(stream: &mut TcpStream, target: &str, connection: &str) -> Result<()> {
+    let head = format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n");
+    Ok(stream.write_all(head.as_bytes())?)
+}
+
+/// Status and body of the next answer.
+pub(crate) fn answer(stream: &mut TcpStream) -> Result<(u16, String)> {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {
