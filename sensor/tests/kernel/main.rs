@@ -13,7 +13,35 @@ mod stage;
 mod stop;
 mod thread;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use std::env;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// What a kernel is tried with that is not at hand (`scripts/kernels`, `CLEW_TESTS=chain`): each step between a
+/// request and what becomes of it, once. Nearly all the time of a test is the verifier's there.
+const CHAIN: &[&str] = &[
+    "tag::heads_split_anywhere",
+    "tag::replayed_tokens_mean_nothing",
+    "bind::pipelined_requests_one_read",
+    "bind::pipelined_requests_read_one_by_one",
+    "hop::http",
+    "hop::fastcgi",
+    "send::a_head_without_a_token",
+    "announced::binds_and_judges",
+    "barrier::the_banned_do_not_come_in",
+    "decide::a_shell_never_runs",
+    "decide::the_record_says_what_it_was",
+    "decide::children_of_every_kind",
+    "decide::a_thread_that_becomes_a_shell",
+    "decide::a_full_ring_saves_nobody",
+    "decide::observe_stops_nothing",
+    "stops::are_counted_before_anybody_can_know",
+    "unload::nothing_is_left",
+    "policy::arguments_are_part_of_the_rule",
+    "policy::connections_a_profile_lacks_are_denied",
+    "policy::flows_of_every_kind_are_denied",
+    "policy::raw_sockets_are_denied_or_learned",
+];
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -21,7 +49,11 @@ fn main() {
     if !root {
         eprintln!("not root: the tests of the kernel programs are skipped, and counted as ignored");
     }
-    let missing = if root { stage::missing() } else { Vec::new() };
+    let missing = if root && !arguments.list {
+        stage::missing()
+    } else {
+        Vec::new()
+    };
     let tests = [
         thread::TESTS,
         hop::TESTS,
@@ -33,16 +65,28 @@ fn main() {
         file::TESTS,
     ]
     .concat();
-    let trials = tests
+    for name in CHAIN {
+        assert!(tests.iter().any(|(test, _)| test == name), "no test {name}");
+    }
+    let is_chain = env::var_os("CLEW_TESTS").is_some_and(|it| it == "chain");
+    let chosen = tests
         .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || {
-                test().map_err(|error| Failed::from(format!("{error:?}")))
-            })
-            .with_ignored_flag(!root || needs(name).is_some_and(|it| missing.contains(&it)))
-        })
+        .filter(|(name, _)| !is_chain || CHAIN.contains(name));
+    let trials = chosen
+        .map(|test| trial(test, &missing).with_ignored_flag(!root))
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A test, which says why where this kernel has nothing to run it with.
+fn trial((name, test): Test, missing: &[&'static str]) -> Trial {
+    let lost = needs(name).filter(|it| missing.contains(it));
+    Trial::ignorable_test(name, move || match lost {
+        Some(lost) => Ok(Completion::ignored_with(format!("here {lost}"))),
+        None => test()
+            .map(|()| Completion::Completed)
+            .map_err(|error| Failed::from(format!("{error:?}"))),
+    })
 }
 
 /// What a test cannot do without: a part that not every kernel has, by what is lost without it.
