@@ -1,5 +1,5 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab bench crs fuzz test lint
+.PHONY: help setup demo lab bench crs kernels fuzz test lint
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
@@ -9,8 +9,9 @@ help:
 	@echo "             who did it, on a dozen stacks                   -> attribution.json"
 	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
+	@echo "make kernels Debian's kernels 6.1 and 6.12, booted under qemu    -> target/figures/kernels.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
-	@echo "make test    setup, lint, every test, and a smoke run of each fuzz target"
+	@echo "make test    setup, lint, every test, a smoke run of each fuzz target, and make kernels"
 
 setup:
 	scripts/setup
@@ -33,6 +34,9 @@ crs: setup
 	cargo build --release --locked -p clew
 	scripts/crs
 
+kernels: setup
+	scripts/kernels
+
 fuzz: setup
 	scripts/fuzz $(or $(SECONDS),60)
 
@@ -49,3 +53,4 @@ test: setup
 	scripts/lint
 	cargo test --workspace --locked
 	scripts/fuzz smoke
+	scripts/kernels

@@ -5,7 +5,7 @@ Prints its port, then serves until killed. The files are those of the folder tha
   GET /code          the same with what the file "code" says: the request does not
   GET /tell/COMMAND  sends half of the answer, and when there is a file "free" runs COMMAND and sends the rest
   GET /hold          writes the file "held", and answers when there is a file "free"
-  GET /pair          answers when another such request is there as well
+  GET /together      answers when there are eight of them
   GET anything       answers "ok"
 """
 import pathlib
@@ -15,7 +15,7 @@ import threading
 import time
 from urllib.parse import unquote
 
-pairs = threading.Barrier(2)
+eight = threading.Barrier(8)
 
 def run(command):
     return f"status {subprocess.run(['/bin/sh', '-c', command]).returncode}"
@@ -32,8 +32,8 @@ def hold(_):
     wait_to_be_free()
     return "ok"
 
-def pair(_):
-    pairs.wait()
+def together(_):
+    eight.wait()
     return "ok"
 
 def chunk(text):
@@ -49,7 +49,7 @@ def answer(connection, target):
     verb, _, argument = unquote(target).lstrip("/").partition("/")
     if verb == "tell":
         return tell(connection, argument)
-    verbs = {"run": run, "code": code, "hold": hold, "pair": pair}
+    verbs = {"run": run, "code": code, "hold": hold, "together": together}
     body = verbs.get(verb, lambda _: "ok")(argument).encode()
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 

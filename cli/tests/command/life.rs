@@ -1,6 +1,6 @@
 //! From start to stop.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::Test;
 use crate::stage::{Stage, pins_of, wait_until};
@@ -63,11 +63,13 @@ fn an_attack_is_stopped_told_and_banned() -> Result<()> {
     );
     let bans = String::from_utf8(stage.ask(&["bans", "list"])?.stdout)?;
     ensure!(bans.starts_with("127.0.0.1 "), "{bans}");
-    wait_until("the kill is counted", || {
-        let counters = stage.ask(&["counters", "--json"])?.stdout;
-        let counters: serde_json::Value = serde_json::from_slice(&counters)?;
+    let mut counters = serde_json::Value::Null;
+    let counted = wait_until("the kill is counted", || {
+        let said = stage.ask(&["counters", "--json"])?.stdout;
+        counters = serde_json::from_slice(&said)?;
         Ok(counters["kernel"]["sensor"]["killed"] == 1)
-    })?;
+    });
+    counted.with_context(|| counters.to_string())?;
     // The token never shows: not in what is logged, not in what is kept, not in what is said.
     let (_, tokens) = crate::stage::get(stage.upstream, "/tokens")?;
     ensure!(tokens.split(' ').count() == 2, "{tokens}");

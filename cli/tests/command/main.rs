@@ -14,12 +14,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a kernel is tried with that is not at hand (`scripts/kernels`, `CLEW_TESTS=chain`), by the beginning of
 /// the name: all that a request and a kill have to do with each other.
-const CHAIN: &[&str] = &[
-    "life::no_rights_are_left_after_start",
-    "life::an_attack_is_stopped_told_and_banned",
-    "proofs::",
-    "faults::killed_in_mid_flight_the_kernel_goes_on",
-];
+const CHAIN: &[&str] = &["life::an_attack_is_stopped_told_and_banned", "proofs::"];
 
 fn main() {
     // One at a time: a clew that starts removes what a killed one has left, which is what some tests

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Pid, Signal, kill_process};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take that should happen. Under an emulator a start takes twenty seconds: nearly all of them
+/// are the verifier's.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const CLEW: &str = env!("CARGO_BIN_EXE_clew");
 
 /// Asked to stop and reaped on drop. A clew that is killed instead leaves its programs in the kernel, and
