@@ -265,7 +265,10 @@ fn sensor(
         .unwrap_or_else(|| state.join("profile.json"));
     let mut policy = allow_list(raw, services)?;
     policy.trampolines = table.trampolines.clone();
-    policy.files = watched(raw)?;
+    // A backend on the command line is none of the file's services.
+    if overrides.upstreams.is_empty() {
+        policy.files = watched(raw)?;
+    }
     if mode == Mode::Enforce && profile.exists() {
         add_profile(&mut policy, &profile, services)?;
     }

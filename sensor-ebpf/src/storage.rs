@@ -1,5 +1,5 @@
-//! What a task carries, without the helper: Linux lets programs at cgroup hooks look into task storage since
-//! 6.2 or so, and reading memory is enough.
+//! What a task carries, without the helper: up to Linux 6.12 at least, programs at cgroup hooks may not look into task
+//! storage, and reading memory is enough.
 
 use core::ffi::c_void;
 

@@ -4,6 +4,7 @@ use std::borrow::BorrowMut;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -712,9 +713,14 @@ fn watch(ring: &RingBuf<MapData>) -> io::Result<OwnedFd> {
 
 fn sum(counters: &PerCpuArray<MapData, u64>, counter: Counter) -> u64 {
     debug_assert!((counter as u32) < COUNTERS);
-    counters
-        .get(&(counter as u32), 0)
-        .map_or(0, |values| values.iter().sum())
+    match counters.get(&(counter as u32), 0) {
+        Ok(values) => values.iter().sum(),
+        Err(error) => {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| tracing::error!(%error, "the kernel's counters cannot be read"));
+            0
+        }
+    }
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -3,6 +3,7 @@
 Prints its port, then serves until killed. The files are those of the folder that it is started in.
   GET /run/COMMAND   runs COMMAND with sh -c, answers with its exit status
   GET /code          the same with what the file "code" says: the request does not
+  GET /save/HEX      writes what is spelt so to the file "code"
   GET /tell/COMMAND  sends half of the answer, and when there is a file "free" runs COMMAND and sends the rest
   GET /hold          writes the file "held", and answers when there is a file "free"
   GET /together      answers when there are eight of them
@@ -18,10 +19,17 @@ from urllib.parse import unquote
 eight = threading.Barrier(8)
 
 def run(command):
-    return f"status {subprocess.run(['/bin/sh', '-c', command]).returncode}"
+    try:
+        return f"status {subprocess.run(['/bin/sh', '-c', command]).returncode}"
+    except PermissionError:
+        return "refused"
 
 def code(_):
     return run(pathlib.Path("code").read_text())
+
+def save(spelt):
+    pathlib.Path("code").write_bytes(bytes.fromhex(spelt))
+    return "ok"
 
 def wait_to_be_free():
     while not pathlib.Path("free").exists():
@@ -49,7 +57,7 @@ def answer(connection, target):
     verb, _, argument = unquote(target).lstrip("/").partition("/")
     if verb == "tell":
         return tell(connection, argument)
-    verbs = {"run": run, "code": code, "hold": hold, "together": together}
+    verbs = {"run": run, "code": code, "save": save, "hold": hold, "together": together}
     body = verbs.get(verb, lambda _: "ok")(argument).encode()
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 

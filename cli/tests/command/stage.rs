@@ -54,17 +54,23 @@ impl Stage {
             env!("CARGO_MANIFEST_DIR"),
             "/../sensor/tests/kernel/backend.py"
         );
-        Self::before(&[script, "127.0.0.1", "65536"], more)
+        Self::before(&[script, "127.0.0.1", "65536"], false, more)
     }
 
     /// In front of a backend with a thread for each connection, which is told what to do by files of the
     /// stage's directory.
     pub(crate) fn with_threads() -> Result<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/backend.py");
-        Self::before(&[script], &[])
+        Self::before(&[script], false, &[])
     }
 
-    fn before(script: &[&str], more: &[&str]) -> Result<Self> {
+    /// The same, and what it writes in the stage's directory is remembered.
+    pub(crate) fn watching_its_files() -> Result<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/backend.py");
+        Self::before(&[script], true, &[])
+    }
+
+    fn before(script: &[&str], watches: bool, more: &[&str]) -> Result<Self> {
         let directory = shared_directory()?;
         let backend = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "/usr/bin/python3"])
@@ -77,7 +83,18 @@ impl Stage {
         let out = backend.0.stdout.take().context("no output")?;
         BufReader::new(out).read_line(&mut line)?;
         let upstream = line.trim().parse()?;
-        let (clew, port) = start(directory.path(), upstream, more)?;
+        let at = directory.path();
+        let (clew, port) = if watches {
+            let service =
+                format!("[[service]]\nname = \"it\"\nupstreams = [\"127.0.0.1:{upstream}\"]");
+            let files = format!("[service.files]\nweb_root = [\"{}\"]", at.display());
+            let config = at.join("clew.toml");
+            let text = format!("[sensor]\ntrace_opens = true\n{service}\n{files}\n");
+            std::fs::write(&config, text)?;
+            launch(at, &["--config", &config.to_string_lossy()])?
+        } else {
+            start(at, upstream, more)?
+        };
         Ok(Self {
             directory,
             upstream,
@@ -122,14 +139,18 @@ pub(crate) fn shared_directory() -> Result<tempfile::TempDir> {
     Ok(directory)
 }
 
-/// Starts clew and waits until it listens.
+/// Starts clew in front of one backend, and waits until it listens.
 pub(crate) fn start(directory: &Path, upstream: u16, more: &[&str]) -> Result<(Process, u16)> {
+    let upstream = format!("127.0.0.1:{upstream}");
+    launch(directory, &[&["--upstream", &upstream], more].concat())
+}
+
+fn launch(directory: &Path, words: &[&str]) -> Result<(Process, u16)> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let child = Command::new(CLEW)
-        .args(["run", "--upstream", &format!("127.0.0.1:{upstream}")])
-        .args(["--listen", &format!("127.0.0.1:{port}"), "--state"])
+        .args(["run", "--listen", &format!("127.0.0.1:{port}"), "--state"])
         .arg(directory.join("state"))
-        .args(more)
+        .args(words)
         .stderr(std::fs::File::create(directory.join("log"))?)
         .spawn()?;
     let mut clew = Process(child);

@@ -41,6 +41,10 @@ const CHAIN: &[&str] = &[
     "policy::connections_a_profile_lacks_are_denied",
     "policy::flows_of_every_kind_are_denied",
     "policy::raw_sockets_are_denied_or_learned",
+    "file::a_secret_is_not_opened",
+    "file::what_was_written_is_known_when_it_is_read",
+    "file::nothing_is_written_there",
+    "file::what_is_moved_there_is_written_there",
 ];
 
 fn main() {
