@@ -139,40 +139,38 @@ fn programs(ebpf: &mut aya::Ebpf) -> Vec<Finding> {
 
 fn part(part: &Part, ebpf: &mut aya::Ebpf, btf: &Btf) -> Finding {
     let Choice { chosen, refused } = part.choose(ebpf, btf);
-    let refusals = refused
-        .iter()
-        .map(|(provider, error)| format!("{}: {}", provider.hook.name(), reason(&chain(error))));
-    let refusals = refusals.collect::<Vec<_>>().join("; ");
-    let best = chosen.unwrap_or(&part.providers[0]);
-    let program = chosen.map(|provider| Program {
+    let better = refused.iter().map(|(provider, error)| {
+        let (name, hook, needs) = (provider.program, provider.hook.name(), provider.needs);
+        let reason = reason(&chain(error));
+        format!("{name} at {hook} needs {needs}: {reason}")
+    });
+    let better = better.collect::<Vec<_>>().join("; ");
+    let Some(provider) = chosen else {
+        let first = part.providers[0].hook.name();
+        let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \
+                      the edge alone";
+        return match part.without {
+            None => Finding::new(part.step, &first, Err(better), remedy),
+            Some(without) => Finding {
+                needed: false,
+                ..Finding::new(part.step, &first, Err(without.to_owned()), &better)
+            },
+        };
+    };
+    let program = Program {
         name: provider.program.to_owned(),
         needs: provider.needs.to_owned(),
         verified_instructions: provider.verified_instructions(ebpf),
-    });
-    let seen = match (&program, part.without) {
-        (Some(program), _) => {
-            let size = program.verified_instructions.unwrap_or(0);
-            let instead = if refusals.is_empty() {
-                String::new()
-            } else {
-                format!(
-                    "; not {}: it needs {} ({refusals})",
-                    part.providers[0].program, part.providers[0].needs
-                )
-            };
-            let name = &program.name;
-            Ok(format!(
-                "program {name} passes the verifier ({size} instructions){instead}"
-            ))
-        }
-        (None, Some(without)) => Ok(format!("{without}; it needs {} ({refusals})", best.needs)),
-        (None, None) => Err(format!("needs {}: {refusals}", best.needs)),
     };
-    let remedy = "this kernel lacks the hook or refuses the program; `clew run --no-sensor` runs \
-                  the edge alone";
+    let size = program.verified_instructions.unwrap_or(0);
+    let mut detail = format!("program {}, {size} instructions followed", program.name);
+    if !better.is_empty() {
+        detail = format!("{detail}; {better}");
+    }
     Finding {
-        program,
-        ..Finding::new(part.step, &best.hook.name(), seen, remedy)
+        needed: part.without.is_none(),
+        program: Some(program),
+        ..Finding::new(part.step, &provider.hook.name(), Ok(detail), "")
     }
 }
 

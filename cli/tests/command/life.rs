@@ -54,7 +54,8 @@ fn an_attack_is_stopped_told_and_banned() -> Result<()> {
     ensure!(stage.get("/").is_err(), "the source is not banned");
     wait_until("incident", || {
         let shown = stage.ask(&["incidents", "show", "last"])?;
-        Ok(String::from_utf8_lossy(&shown.stdout).contains("KILLED"))
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        Ok(shown.contains("KILLED") || shown.contains("DENIED"))
     })?;
     let listed = String::from_utf8(stage.ask(&["incidents", "list"])?.stdout)?;
     ensure!(
@@ -64,10 +65,13 @@ fn an_attack_is_stopped_told_and_banned() -> Result<()> {
     let bans = String::from_utf8(stage.ask(&["bans", "list"])?.stdout)?;
     ensure!(bans.starts_with("127.0.0.1 "), "{bans}");
     let mut counters = serde_json::Value::Null;
-    let counted = wait_until("the kill is counted", || {
+    let counted = wait_until("the stop is counted", || {
         let said = stage.ask(&["counters", "--json"])?.stdout;
         counters = serde_json::from_slice(&said)?;
-        Ok(counters["kernel"]["sensor"]["killed"] == 1)
+        let of = |name: &str| counters["kernel"]["sensor"][name].as_u64();
+        Ok(of("killed")
+            .zip(of("refused"))
+            .is_some_and(|(a, b)| a + b == 1))
     });
     counted.with_context(|| counters.to_string())?;
     // The token never shows: not in what is logged, not in what is kept, not in what is said.

@@ -34,6 +34,7 @@ const CHAIN: &[&str] = &[
     "decide::children_of_every_kind",
     "decide::a_thread_that_becomes_a_shell",
     "decide::a_full_ring_saves_nobody",
+    "decide::a_full_ring_lets_nobody_start",
     "decide::observe_stops_nothing",
     "stops::are_counted_before_anybody_can_know",
     "unload::nothing_is_left",
