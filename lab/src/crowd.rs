@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::client;
 
@@ -24,6 +24,7 @@ pub(crate) struct Seen {
 /// Clients at work; stopped by [`Crowd::stop`], or by drop.
 pub(crate) struct Crowd {
     stop: Arc<AtomicBool>,
+    served: Arc<AtomicU64>,
     clients: Vec<JoinHandle<Seen>>,
 }
 
@@ -36,14 +37,30 @@ impl Crowd {
         request: impl Fn(u32, u32) -> String + Clone + Send + 'static,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let served = Arc::new(AtomicU64::new(0));
         let clients = (1..=count).map(|visitor| {
-            let (stop, request) = (stop.clone(), request.clone());
-            std::thread::spawn(move || visit(visitor, port, pause, &stop, request))
+            let (stop, served, request) = (stop.clone(), served.clone(), request.clone());
+            std::thread::spawn(move || visit(visitor, port, pause, &stop, &served, request))
         });
         Self {
             clients: clients.collect(),
+            served,
             stop,
         }
+    }
+
+    /// Waits until they have been served `count` times.
+    pub(crate) fn wait_served(&self, count: u64, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while self.served.load(Ordering::Relaxed) < count {
+            let served = self.served.load(Ordering::Relaxed);
+            ensure!(
+                Instant::now() < deadline,
+                "{served} of {count} benign requests were served within {patience:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     pub(crate) fn stop(mut self) -> Result<Seen> {
@@ -74,6 +91,7 @@ fn visit(
     port: u16,
     pause: Duration,
     stop: &AtomicBool,
+    served: &AtomicU64,
     request: impl Fn(u32, u32) -> String,
 ) -> Seen {
     let source = Ipv4Addr::new(127, 0, 1, visitor);
@@ -84,6 +102,7 @@ fn visit(
         match client::send(source, port, &text) {
             Ok(answer) if answer.status == 200 => {
                 seen.ok += 1;
+                served.fetch_add(1, Ordering::Relaxed);
                 seen.latencies_ms.push(answer.took.as_secs_f64() * 1e3);
             }
             Ok(answer) => seen.failures.push(format!(
