@@ -16,8 +16,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
-use clew_sensor_abi::file::{NameKey, WatchKey};
-use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
+use clew_sensor_abi::policy::{ConnectKey, Service as ServiceEntry};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
 use clew_sensor_abi::socket::{Early, Flow, PORT_OPAQUE, PORT_PLAIN};
@@ -580,21 +579,18 @@ fn attach_all(
 }
 
 fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
-    let mut ports: HashMap<_, u32, u32> = lend(ebpf, "PORTS")?;
-    for service in &config.services {
+    let ports = config.services.iter().flat_map(|service| {
         let kind = if service.is_opaque {
             PORT_OPAQUE
         } else {
             PORT_PLAIN
         };
-        for &port in &service.ports {
-            let told = ports.insert(u32::from(port), kind, 0);
-            told.map_err(|source| LoadError::Map {
-                name: "PORTS",
-                source,
-            })?;
-        }
-    }
+        service
+            .ports
+            .iter()
+            .map(move |&port| (u32::from(port), kind))
+    });
+    tell(ebpf, "PORTS", ports)?;
     let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
     for &index in &config.policy.profiled {
         let number = service_number(Some(index));
@@ -610,14 +606,8 @@ fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
 
 fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), LoadError> {
     let mounts = file::Mounts::read();
-    let mut exec: HashMap<_, Raw<ExecKey>, u32> = lend(ebpf, "EXEC_ALLOW")?;
-    for rule in policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts)) {
-        exec.insert(Raw(rule), 1, 0)
-            .map_err(|source| LoadError::Map {
-                name: "EXEC_ALLOW",
-                source,
-            })?;
-    }
+    let programs = policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts));
+    tell(ebpf, "EXEC_ALLOW", programs.map(|key| (key, 1)))?;
     let mut connect: LpmTrie<_, [u8; 24], u32> = lend(ebpf, "CONNECT_ALLOW")?;
     for rule in policy.connect.iter().map(|rule| rule.key()) {
         connect
@@ -628,37 +618,29 @@ fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), 
             })?;
     }
     let watched = Watched::new(&policy.files, &mounts);
-    let mut files: HashMap<_, Raw<WatchKey>, u32> = lend(ebpf, "WATCHED")?;
-    for (key, rules) in watched.files {
-        let told = files.insert(Raw(key), rules, 0);
-        told.map_err(|source| LoadError::Map {
-            name: "WATCHED",
-            source,
-        })?;
-    }
-    let mut names: HashMap<_, Raw<NameKey>, u32> = lend(ebpf, "WATCHED_NAMES")?;
-    for (key, rules) in watched.names {
-        let told = names.insert(Raw(key), rules, 0);
-        told.map_err(|source| LoadError::Map {
-            name: "WATCHED_NAMES",
-            source,
-        })?;
-    }
-    let mut trampolines: HashMap<_, Raw<clew_sensor_abi::FileKey>, u32> =
-        lend(ebpf, "TRAMPOLINES")?;
+    tell(ebpf, "WATCHED", watched.files)?;
+    tell(ebpf, "WATCHED_NAMES", watched.names)?;
     let known = file::known_trampolines();
-    for path in known.iter().chain(&policy.trampolines) {
-        match mounts.key_of(path) {
-            Ok(key) => trampolines
-                .insert(Raw(key), 1, 0)
-                .map_err(|source| LoadError::Map {
-                    name: "TRAMPOLINES",
-                    source,
-                })?,
-            Err(error) => tracing::warn!(path = %path.display(), %error, "no such launcher"),
-        }
-    }
-    Ok(())
+    let launchers = known.iter().chain(&policy.trampolines).filter_map(|path| {
+        mounts
+            .key_of(path)
+            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "no such launcher"))
+            .ok()
+    });
+    tell(ebpf, "TRAMPOLINES", launchers.map(|key| (key, 1)))
+}
+
+/// Enters all of `entries` into a map.
+fn tell<K: Copy + 'static>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    entries: impl IntoIterator<Item = (K, u32)>,
+) -> Result<(), LoadError> {
+    let mut map: HashMap<_, Raw<K>, u32> = lend(ebpf, name)?;
+    entries.into_iter().try_for_each(|(key, value)| {
+        let told = map.insert(Raw(key), value, 0);
+        told.map_err(|source| LoadError::Map { name, source })
+    })
 }
 
 /// The key behind its prefix length, as it lies in memory.
