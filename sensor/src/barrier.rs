@@ -18,8 +18,9 @@ use thiserror::Error;
 use crate::attach::failed;
 use crate::maps::Raw;
 use crate::pin::PinDirectory;
-use crate::sensor::{LoadError, take};
+use crate::sensor::LoadError;
 use crate::steps::{BARRIER, REFUSE};
+use crate::tables::take;
 
 /// Bits of an address that is not a prefix.
 const ALL_BITS: u32 = 128;

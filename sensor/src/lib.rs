@@ -29,6 +29,7 @@ mod sensor;
 pub mod statistics;
 mod steps;
 mod stops;
+mod tables;
 
 pub use announced::Announcer;
 pub use barrier::{Barrier, BarrierError, Dropped};

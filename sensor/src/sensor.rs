@@ -1,13 +1,11 @@
 //! The sensor: programs at work, their maps, and the ring they report through.
 
-use std::borrow::BorrowMut;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, RingBuf, SkStorage,
 };
@@ -16,10 +14,9 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use clew_protocol::kernel::{KernelEvent, LostClass};
 use clew_protocol::request::InFlight;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
-use clew_sensor_abi::policy::{ConnectKey, Service as ServiceEntry};
 use clew_sensor_abi::record::TaskContext;
 use clew_sensor_abi::settings::{COUNTERS, Counter, Settings};
-use clew_sensor_abi::socket::{Early, Flow, PORT_OPAQUE, PORT_PLAIN};
+use clew_sensor_abi::socket::{Early, Flow};
 use rustix::event::epoll;
 use serde::Serialize;
 use thiserror::Error;
@@ -32,9 +29,10 @@ use crate::hops::Log;
 use crate::ledger::Reads;
 use crate::maps::Raw;
 use crate::pin::{PinDirectory, TasksKind, left_tasks};
-use crate::policy::{Mode, Policy, Watched, service_number};
+use crate::policy::{Mode, Policy};
 use crate::stops::{Account, Stops};
-use crate::{cgroup, decode, file, steps};
+use crate::tables::{set, take, tell_policy, tell_services};
+use crate::{cgroup, decode, steps};
 
 /// The programs, built from `sensor-ebpf` by this crate's build script.
 pub(crate) static OBJECT: &[u8] =
@@ -576,112 +574,6 @@ fn attach_all(
         }
     }
     Ok((pins, missing))
-}
-
-fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
-    let ports = config.services.iter().flat_map(|service| {
-        let kind = if service.is_opaque {
-            PORT_OPAQUE
-        } else {
-            PORT_PLAIN
-        };
-        service
-            .ports
-            .iter()
-            .map(move |&port| (u32::from(port), kind))
-    });
-    tell(ebpf, "PORTS", ports)?;
-    let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
-    for &index in &config.policy.profiled {
-        let number = service_number(Some(index));
-        set(
-            &mut services,
-            "SERVICES",
-            number,
-            Raw(ServiceEntry { has_profile: 1 }),
-        )?;
-    }
-    Ok(())
-}
-
-fn tell_policy(ebpf: &mut Ebpf, policy: &Policy, key: (u64, u64)) -> Result<(), LoadError> {
-    let mounts = file::Mounts::read();
-    let programs = policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts));
-    tell(ebpf, "EXEC_ALLOW", programs.map(|key| (key, 1)))?;
-    let mut connect: LpmTrie<_, [u8; 24], u32> = lend(ebpf, "CONNECT_ALLOW")?;
-    for rule in policy.connect.iter().map(|rule| rule.key()) {
-        connect
-            .insert(&Key::new(rule.prefix_bits, lpm_data(&rule)), 1, 0)
-            .map_err(|source| LoadError::Map {
-                name: "CONNECT_ALLOW",
-                source,
-            })?;
-    }
-    let watched = Watched::new(&policy.files, &mounts);
-    tell(ebpf, "WATCHED", watched.files)?;
-    tell(ebpf, "WATCHED_NAMES", watched.names)?;
-    let known = file::known_trampolines();
-    let launchers = known.iter().chain(&policy.trampolines).filter_map(|path| {
-        mounts
-            .key_of(path)
-            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "no such launcher"))
-            .ok()
-    });
-    tell(ebpf, "TRAMPOLINES", launchers.map(|key| (key, 1)))
-}
-
-/// Enters all of `entries` into a map.
-fn tell<K: Copy + 'static>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    entries: impl IntoIterator<Item = (K, u32)>,
-) -> Result<(), LoadError> {
-    let mut map: HashMap<_, Raw<K>, u32> = lend(ebpf, name)?;
-    entries.into_iter().try_for_each(|(key, value)| {
-        let told = map.insert(Raw(key), value, 0);
-        told.map_err(|source| LoadError::Map { name, source })
-    })
-}
-
-/// The key behind its prefix length, as it lies in memory.
-fn lpm_data(key: &ConnectKey) -> [u8; 24] {
-    let mut data = [0; 24];
-    data[..4].copy_from_slice(&key.service.to_ne_bytes());
-    data[4..6].copy_from_slice(&key.port.to_ne_bytes());
-    data[6..8].copy_from_slice(&key.protocol.to_ne_bytes());
-    data[8..].copy_from_slice(&key.address);
-    data
-}
-
-/// A map to fill; it stays with the object, for dropping it would close it.
-fn lend<'a, M>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<M, LoadError>
-where
-    M: TryFrom<&'a mut aya::maps::Map, Error = MapError>,
-{
-    let map = ebpf.map_mut(name).ok_or(MapError::KeyNotFound);
-    map.and_then(M::try_from)
-        .map_err(|source| LoadError::Map { name, source })
-}
-
-/// A map to keep.
-pub(crate) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
-where
-    M: TryFrom<aya::maps::Map, Error = MapError>,
-{
-    let map = ebpf.take_map(name).ok_or(MapError::KeyNotFound);
-    map.and_then(M::try_from)
-        .map_err(|source| LoadError::Map { name, source })
-}
-
-fn set<M: BorrowMut<MapData>, T: aya::Pod>(
-    array: &mut Array<M, T>,
-    name: &'static str,
-    index: u32,
-    value: T,
-) -> Result<(), LoadError> {
-    array
-        .set(index, value, 0)
-        .map_err(|source| LoadError::Map { name, source })
 }
 
 /// An epoll set that becomes ready when the kernel asks for attention, and only then: level
