@@ -9,12 +9,14 @@
 //! | proxy | correlator | [`request::ProxyRecord`] |
 //! | sensor | correlator | [`kernel::KernelEvent`] |
 //! | correlator | proxy, sensor, log | [`verdict::Action`] |
+//! | proxy | log | [`report::Report`] |
 #![forbid(unsafe_code)]
 
 pub mod identity;
 pub mod incident;
 pub mod kernel;
 pub mod moment;
+pub mod report;
 pub mod request;
 pub mod verdict;
 
