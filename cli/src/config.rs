@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clew_correlator::profile::Profile;
 use clew_proxy::{
-    HealthCheck, Limits, ListenerConfig, ServiceConfig, TlsConfig, TrustedHops, UpstreamTls,
+    ClientCertificates, HealthCheck, Identity, Limits, ListenerConfig, ServiceConfig, TlsConfig,
+    TlsVersion, TrustedHops, UpstreamTls,
 };
 use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 use ipnet::IpNet;
@@ -144,10 +145,7 @@ fn listeners(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ListenerConfi
     }
     let listener = |raw: &raw::Listener| ListenerConfig {
         address: raw.address,
-        tls: raw.tls.as_ref().map(|tls| TlsConfig {
-            certificate: tls.certificate.clone(),
-            key: tls.key.clone(),
-        }),
+        tls: raw.tls.as_ref().map(tls),
         proxy_protocol: raw.proxy_protocol,
     };
     if raw.listener.iter().any(|it| it.proxy_protocol) && raw.trust.hops.is_empty() {
@@ -156,6 +154,21 @@ fn listeners(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ListenerConfi
         );
     }
     Ok(raw.listener.iter().map(listener).collect())
+}
+
+fn tls(raw: &raw::Tls) -> TlsConfig {
+    let clients = raw.clients.as_ref().map(|it| ClientCertificates {
+        authorities: it.authorities.clone(),
+        required: it.required,
+    });
+    TlsConfig {
+        minimum: match raw.minimum {
+            raw::TlsVersion::Tls12 => TlsVersion::Tls12,
+            raw::TlsVersion::Tls13 => TlsVersion::Tls13,
+        },
+        clients,
+        ..TlsConfig::new(&raw.certificate, &raw.key)
+    }
 }
 
 fn services(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ServiceConfig>> {
@@ -204,6 +217,10 @@ fn service(raw: &raw::Service) -> ServiceConfig {
     service.tls = raw.tls.as_ref().map(|tls| UpstreamTls {
         server_name: tls.server_name.clone(),
         authorities: tls.authorities.clone(),
+        identity: tls.identity.as_ref().map(|it| Identity {
+            certificate: it.certificate.clone(),
+            key: it.key.clone(),
+        }),
     });
     service.http2 = raw.http == raw::HttpVersion::Http2;
     service.health_check = raw.health_check_seconds.map(|span| HealthCheck {

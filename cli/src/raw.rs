@@ -37,6 +37,27 @@ pub(crate) struct Listener {
 pub(crate) struct Tls {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+    #[serde(default)]
+    pub(crate) minimum: TlsVersion,
+    pub(crate) clients: Option<ClientCertificates>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(crate) enum TlsVersion {
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Mutual TLS: whose certificates clients show.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientCertificates {
+    pub(crate) authorities: PathBuf,
+    #[serde(default = "yes")]
+    pub(crate) required: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +97,15 @@ pub(crate) struct Files {
 pub(crate) struct UpstreamTls {
     pub(crate) server_name: String,
     pub(crate) authorities: Option<PathBuf>,
+    pub(crate) identity: Option<Identity>,
+}
+
+/// What the edge shows of itself to backends.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -337,6 +367,10 @@ impl Default for EdgeTable {
             shutdown_grace_seconds: 30,
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn three() -> u64 {

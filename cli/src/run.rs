@@ -216,6 +216,7 @@ fn edge_config(
 ) -> clew_proxy::Config {
     clew_proxy::Config {
         listeners: configuration.listeners.clone(),
+        inherited: Vec::new(),
         services: configuration.services.clone(),
         limits: configuration.limits.clone(),
         trusted_hops: configuration.trusted_hops.clone(),
@@ -223,6 +224,7 @@ fn edge_config(
         threads: configuration.threads,
         tagging,
         rules,
+        reports: None,
         shutdown_grace: configuration.shutdown_grace,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clew_protocol::Moment;
+use clew_protocol::report::Outcome;
 use http::header::CONTENT_LENGTH;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -141,7 +142,7 @@ impl ProxyHttp for Callbacks {
         digest: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if self.tagging.is_none() && ctx.upload.is_none() {
+        if self.tagging.is_none() && self.reports.is_none() && ctx.upload.is_none() {
             return Ok(());
         }
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
@@ -176,6 +177,9 @@ impl ProxyHttp for Callbacks {
             rules.replay(session, &mut ctx.held, upstream_request);
             rules.narrow(upstream_request);
         }
+        if self.reports.is_some() {
+            (ctx.asked, ctx.answered) = (Some(Moment::now()), None);
+        }
         Ok(())
     }
 
@@ -191,6 +195,9 @@ impl ProxyHttp for Callbacks {
             flight.let_go();
         }
         guard(&self.0, session, ctx)?;
+        if ctx.asked.is_some() && is_final(response) {
+            ctx.answered = Some(Moment::now());
+        }
         if is_final(response)
             && let Some(rules) = &mut ctx.rules
         {
@@ -305,9 +312,11 @@ impl ProxyHttp for Callbacks {
         let denial = ctx.denial().cloned();
         let is_denied = denial.is_some();
         if is_denied {
+            ctx.outcome = Some(Outcome::Denied);
             self.tally.denied_requests.add_one();
         }
         if cancelled {
+            ctx.outcome = Some(Outcome::Cancelled);
             self.tally.cancelled.add_one();
             ctx.cancelled_at.get_or_insert_with(Moment::now);
         }
@@ -320,6 +329,9 @@ impl ProxyHttp for Callbacks {
         } else {
             answer_for(error)
         };
+        if ctx.outcome.is_none() && answer.as_ref().is_some_and(Answer::blames_client) {
+            ctx.outcome = Some(Outcome::Malformed);
+        }
         let begun = session.response_written().is_some_and(is_final);
         let mut status = 0;
         if let Some(answer) = answer
@@ -346,6 +358,7 @@ impl ProxyHttp for Callbacks {
             .map(|header| header.status.as_u16());
         self.end_attempt(ctx, status);
         self.release(session, ctx);
+        self.report(session, ctx, status);
         ctx.rules = None;
         let Some(phase) = phase(session) else {
             return;

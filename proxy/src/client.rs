@@ -50,6 +50,11 @@ impl Neighbours {
         }
     }
 
+    /// The entries of the forwarding header that trusted hops own, nearest first, as they came.
+    pub(crate) fn forwarded<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+        entries(self.trusted.header, headers)
+    }
+
     /// From the right, the first forwarded address that is no trusted hop.
     ///
     /// An entry that is no address ends the walk at the hop that added it: what lies beyond is
@@ -82,6 +87,13 @@ fn hops(
     header: ForwardingHeader,
     headers: &HeaderMap,
 ) -> impl Iterator<Item = Option<IpAddr>> + '_ {
+    entries(header, headers).map(move |entry| match header {
+        ForwardingHeader::XForwardedFor => node_address(entry),
+        ForwardingHeader::Forwarded => forwarded_for(entry),
+    })
+}
+
+fn entries(header: ForwardingHeader, headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let (name, has_quotes) = match header {
         ForwardingHeader::XForwardedFor => (&FORWARDED_FOR, false),
         ForwardingHeader::Forwarded => (&FORWARDED, true),
@@ -89,10 +101,7 @@ fn hops(
     let lines = headers.get_all(name).iter().rev();
     lines
         .flat_map(move |line| split_from_the_right(line.as_bytes(), b',', has_quotes))
-        .map(move |entry| match header {
-            ForwardingHeader::XForwardedFor => node_address(entry.trim_ascii()),
-            ForwardingHeader::Forwarded => forwarded_for(entry),
-        })
+        .map(<[u8]>::trim_ascii)
 }
 
 /// The parts of `list`, last first, separated by `separator` outside of quoted strings.

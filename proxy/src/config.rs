@@ -1,12 +1,13 @@
 //! What the edge is told: validated by whoever builds it, immutable from then on.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use clew_protocol::report::{PackVersion, Report};
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{ProxyId, Sequence, ServiceId, TokenKey};
 use clew_rules::engine::RuleSet;
@@ -17,6 +18,9 @@ use ipnet::IpNet;
 pub struct Config {
     /// Where clients connect; at least one.
     pub listeners: Vec<ListenerConfig>,
+    /// Sockets that listen already, taken over from who listened before: a listener whose address one of them
+    /// has takes that.
+    pub inherited: Vec<TcpListener>,
     /// Where requests go; at least one. The first without `hosts`, or else the first, takes
     /// what no other's `hosts` name.
     pub services: Vec<ServiceConfig>,
@@ -32,6 +36,8 @@ pub struct Config {
     pub tagging: Option<Tagging>,
     /// What requests and responses are judged by; none: they are not looked at.
     pub rules: Option<RulesConfig>,
+    /// Who is told of requests that a rule matched, that were refused, or that were ended; none: nobody.
+    pub reports: Option<Reports>,
     /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].
     pub shutdown_grace: Duration,
 }
@@ -74,6 +80,41 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Private key.
     pub key: PathBuf,
+    /// The oldest version that is spoken.
+    pub minimum: TlsVersion,
+    /// Whose certificates clients show; none: they are not asked for any.
+    pub clients: Option<ClientCertificates>,
+}
+
+impl TlsConfig {
+    /// TLS 1.2 and 1.3, for clients without certificates.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            minimum: TlsVersion::default(),
+            clients: None,
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// Mutual TLS: what clients show of themselves.
+#[derive(Debug, Clone)]
+pub struct ClientCertificates {
+    /// PEM file of the authorities whose certificates are believed.
+    pub authorities: PathBuf,
+    /// A client without one is turned away at the handshake.
+    pub required: bool,
 }
 
 /// A group of equal backends.
@@ -137,6 +178,17 @@ pub struct UpstreamTls {
     pub server_name: String,
     /// PEM file of the authorities that are believed; none: those of this machine.
     pub authorities: Option<PathBuf>,
+    /// What the edge shows of itself; none: nothing.
+    pub identity: Option<Identity>,
+}
+
+/// PEM files of what the edge shows of itself to backends (mutual TLS).
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Certificate chain.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
 }
 
 /// An active check of each backend, by TCP connection or by [`ServiceConfig::health_path`].
@@ -269,12 +321,52 @@ pub struct Tagging {
     pub hold_span: Duration,
 }
 
+/// Who is told of requests that are worth it.
+#[derive(Clone)]
+pub struct Reports(Arc<dyn Fn(Report) + Send + Sync>);
+
+impl Reports {
+    /// `tell` is called by the thread that serves the request, when it is over: it must not wait.
+    pub fn new(tell: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, report: Report) {
+        (self.0)(report);
+    }
+}
+
+impl std::fmt::Debug for Reports {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Reports")
+    }
+}
+
+/// What a request is judged by: one of these, from its head to the end of its response. Replaced as a whole.
+#[derive(Debug, Clone)]
+pub struct Rulebook {
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The packs that they are from, as each report names them.
+    pub packs: Arc<[PackVersion]>,
+}
+
+impl Rulebook {
+    /// Rules that are from no pack.
+    pub fn new(rules: Arc<RuleSet>) -> Self {
+        Self {
+            rules,
+            packs: Arc::new([]),
+        }
+    }
+}
+
 /// What requests and responses are judged by, and what that may cost.
 #[derive(Debug)]
 pub struct RulesConfig {
-    /// The rules; others may take their place, see [`crate::Handle::set_rules`]. Whether bodies
+    /// The rules at start; others may take their place, see [`crate::Handle::set_rules`]. Whether bodies
     /// are looked at, how far, and what happens to what is longer, is theirs to say.
-    pub rules: Arc<RuleSet>,
+    pub rulebook: Rulebook,
     /// Processor time that rules may take for one request and its response. Default 100 ms, a
     /// thousand times what an ordinary one takes.
     pub budget: Duration,
@@ -295,7 +387,7 @@ impl RulesConfig {
     /// These rules, with the default limits.
     pub fn new(rules: Arc<RuleSet>) -> Self {
         Self {
-            rules,
+            rulebook: Rulebook::new(rules),
             budget: Duration::from_millis(100),
             kept_bodies_bytes: 256 * 1024 * 1024,
             unknown_coding: UnknownCoding::default(),

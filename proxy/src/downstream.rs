@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clew_protocol::report::Outcome;
 use clew_protocol::{Moment, RequestId};
 use http::header::{CONTENT_LENGTH, HOST};
 use pingora::http::RequestHeader;
@@ -19,7 +20,7 @@ use crate::request_line::RequestLine;
 
 impl Gateway {
     /// Whether the request is refused before any backend hears of it.
-    pub(crate) fn refusal(&self, session: &Session) -> Option<Answer> {
+    pub(crate) fn refusal(&self, session: &Session) -> Option<(Outcome, Answer)> {
         let request = session.req_header();
         let peer = session
             .client_addr()
@@ -30,7 +31,7 @@ impl Gateway {
                 .contains(self.neighbours.address(peer.ip(), &request.headers))
         {
             self.tally.banned_requests.add_one();
-            return Some(Answer::Blocked);
+            return Some((Outcome::Banned, Answer::Blocked));
         }
         let bytes = request.raw_path().len() + head_bytes(request);
         let status =
@@ -44,7 +45,7 @@ impl Gateway {
                 return None;
             };
         self.tally.bad_requests.add_one();
-        Some(Answer::Status(status))
+        Some((Outcome::Malformed, Answer::Status(status)))
     }
 
     /// Shows the request to the rules, and answers it where they, or the edge by itself (`refusal`,
@@ -57,10 +58,11 @@ impl Gateway {
         &self,
         session: &mut Session,
         line: Option<RequestLine>,
-        refusal: Option<Answer>,
+        refusal: Option<(Outcome, Answer)>,
         ctx: &mut Exchange,
     ) -> Result<bool> {
-        let mut answer = refusal;
+        let (outcome, mut answer) = refusal.unzip();
+        ctx.outcome = outcome;
         if answer.is_none()
             && let Some(inspector) = &self.inspector
         {
@@ -70,6 +72,7 @@ impl Gateway {
         let unserved = line.and_then(|line| line.refusal);
         if let (None, Some(status)) = (&answer, unserved) {
             self.tally.bad_requests.add_one();
+            ctx.outcome = Some(Outcome::Malformed);
             answer = Some(Answer::Status(status));
         }
         let Some(answer) = answer else {

@@ -6,16 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clew_protocol::{IncidentId, Sequence};
-use clew_rules::engine::RuleSet;
 use ipnet::IpNet;
 use pingora::apps::ServerApp;
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -23,13 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::bans::{Ban, Bans, Barrier, canonical};
 use crate::callbacks::Callbacks;
 use crate::client::Neighbours;
-use crate::config::{Config, ListenerConfig, TlsConfig};
+use crate::config::{Config, Rulebook};
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, Tally};
 use crate::exchange::Gateway;
 use crate::flight::Flights;
 use crate::gate::Gate;
 use crate::inspection::Inspector;
+use crate::listener::Listener;
 use crate::proxy_protocol;
 use crate::service::Services;
 use crate::upload::Streams;
@@ -60,16 +56,9 @@ pub enum BindError {
 
 /// Ports taken, nothing served yet.
 pub struct Edge {
-    listeners: Vec<Listener>,
     shared: Arc<Shared>,
     threads: usize,
     grace: Duration,
-}
-
-struct Listener {
-    socket: TcpListener,
-    acceptor: Option<Arc<Acceptor>>,
-    proxy_protocol: bool,
 }
 
 struct Shared {
@@ -77,6 +66,7 @@ struct Shared {
     streams: Arc<Streams>,
     gateway: Arc<Gateway>,
     connections: Arc<Semaphore>,
+    listeners: Vec<Listener>,
     stop: watch::Sender<bool>,
 }
 
@@ -94,11 +84,10 @@ impl Edge {
     ///
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let listeners = config
-            .listeners
-            .iter()
-            .map(bind)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut inherited = config.inherited;
+        let listeners = config.listeners.iter();
+        let listeners = listeners.map(|it| Listener::bind(it, &mut inherited));
+        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let tally = Arc::new(Tally::default());
         let connections = Arc::new(Semaphore::new(config.limits.connections));
         let first = config.tagging.as_ref().map_or(Sequence(1), |it| it.first);
@@ -108,6 +97,7 @@ impl Edge {
             gate: Gate::new(config.tagging.as_ref()),
             tagging: config.tagging,
             inspector: config.rules.map(Inspector::new),
+            reports: config.reports,
             flights: Flights::new(first)?,
             bans: Bans::new(config.limits.bans),
             tally,
@@ -122,10 +112,10 @@ impl Edge {
             proxy,
             gateway,
             connections,
+            listeners,
             stop: watch::Sender::new(false),
         };
         Ok(Self {
-            listeners,
             shared: Arc::new(shared),
             threads: config.threads.max(1),
             grace: config.shutdown_grace,
@@ -134,12 +124,13 @@ impl Edge {
 
     /// The sockets it listens on.
     pub fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
-        self.listeners.iter().map(|it| &it.socket)
+        self.shared.listeners.iter().map(|it| &it.socket)
     }
 
     /// A handle on this edge; any number may be held.
     pub fn handle(&self) -> Handle {
         let addresses = self
+            .shared
             .listeners
             .iter()
             .filter_map(|it| it.socket.local_addr().ok());
@@ -156,13 +147,11 @@ impl Edge {
     ///
     /// A worker thread cannot start.
     pub fn serve(self) -> io::Result<()> {
-        let listeners = Arc::new(self.listeners);
         let workers = (0..self.threads).map(|index| {
-            let (shared, listeners) = (self.shared.clone(), listeners.clone());
-            let grace = self.grace;
+            let (shared, grace) = (self.shared.clone(), self.grace);
             std::thread::Builder::new()
                 .name(format!("clew-edge-{index}"))
-                .spawn(move || work(&shared, &listeners, index == 0, grace))
+                .spawn(move || work(&shared, index == 0, grace))
         });
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
         for worker in workers {
@@ -244,9 +233,15 @@ impl Handle {
 
     /// Judges requests that begin from now on by other rules; false when the edge was started
     /// without any.
-    pub fn set_rules(&self, rules: Arc<RuleSet>) -> bool {
+    pub fn set_rules(&self, rulebook: Rulebook) -> bool {
         let inspector = self.shared.gateway.inspector.as_ref();
-        inspector.map(|it| it.replace(rules)).is_some()
+        inspector.map(|it| it.replace(rulebook)).is_some()
+    }
+
+    /// What requests that begin now are judged by; none when the edge was started without rules.
+    pub fn rules(&self) -> Option<Arc<Rulebook>> {
+        let inspector = self.shared.gateway.inspector.as_ref();
+        inspector.map(|it| it.rulebook())
     }
 
     /// Sums since start.
@@ -272,6 +267,15 @@ impl Handle {
     /// Where it listens; a configured port 0 is a real one here.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Shows the certificates of TLS listeners as their files are now, to clients that connect from now on.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used; that listener, and those after it, go on as before.
+    pub fn reload_certificates(&self) -> Result<(), BindError> {
+        self.shared.listeners.iter().try_for_each(Listener::reload)
     }
 
     /// Stops accepting; [`Edge::serve`] returns when requests in flight are done.
@@ -302,51 +306,9 @@ fn proxy(gateway: Arc<Gateway>, threads: usize) -> HttpProxy<Callbacks> {
     proxy
 }
 
-fn bind(config: &ListenerConfig) -> Result<Listener, BindError> {
-    let listen = |source| BindError::Listen {
-        address: config.address,
-        source,
-    };
-    let socket = TcpListener::bind(config.address).map_err(listen)?;
-    socket.set_nonblocking(true).map_err(listen)?;
-    let acceptor = config.tls.as_ref().map(acceptor).transpose()?.map(Arc::new);
-    Ok(Listener {
-        socket,
-        acceptor,
-        proxy_protocol: config.proxy_protocol,
-    })
-}
-
-/// TLS 1.2 and 1.3 (RFC 8996 retires what is older), HTTP/2 before HTTP/1.1.
-fn acceptor(config: &TlsConfig) -> Result<Acceptor, BindError> {
-    let fail = |path: &std::path::Path, reason: String| BindError::Tls {
-        path: path.display().to_string(),
-        reason,
-    };
-    let chain = CertificateDer::pem_file_iter(&config.certificate)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(|error| fail(&config.certificate, error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&config.key)
-        .map_err(|error| fail(&config.key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])
-        .map_err(|error| fail(&config.certificate, error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| fail(&config.certificate, error.to_string()))?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Acceptor::from_server_config(Arc::new(tls)))
-}
-
 /// One worker: a runtime of one thread. Connections stay where they were accepted; without work
 /// stealing a request costs about a tenth less.
-fn work(
-    shared: &Arc<Shared>,
-    listeners: &Arc<Vec<Listener>>,
-    first: bool,
-    grace: Duration,
-) -> io::Result<()> {
+fn work(shared: &Arc<Shared>, first: bool, grace: Duration) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -357,8 +319,8 @@ fn work(
             }
         }
         let mut loops = tokio::task::JoinSet::new();
-        for index in 0..listeners.len() {
-            loops.spawn(accept(shared.clone(), listeners.clone(), index));
+        for index in 0..shared.listeners.len() {
+            loops.spawn(accept(shared.clone(), index));
         }
         while let Some(ended) = loops.join_next().await {
             ended.map_err(io::Error::other)??;
@@ -377,12 +339,9 @@ fn work(
     })
 }
 
-async fn accept(
-    shared: Arc<Shared>,
-    listeners: Arc<Vec<Listener>>,
-    index: usize,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listeners[index].socket.try_clone()?)?;
+async fn accept(shared: Arc<Shared>, index: usize) -> io::Result<()> {
+    let socket = shared.listeners[index].socket.try_clone()?;
+    let listener = tokio::net::TcpListener::from_std(socket)?;
     let mut stop = shared.stop.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -401,8 +360,11 @@ async fn accept(
         let Some(permit) = shared.admit(peer) else {
             continue;
         };
-        let (shared, listeners) = (shared.clone(), listeners.clone());
-        tokio::spawn(async move { shared.serve(&listeners[index], socket, peer, permit).await });
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let listener = &shared.listeners[index];
+            shared.serve(listener, socket, peer, permit).await;
+        });
     }
 }
 
@@ -486,7 +448,7 @@ impl Shared {
         stream.set_socket_digest(digest);
         stream.rewind(&rest);
         let (limits, tally) = (&self.gateway.limits, self.gateway.tally.clone());
-        let Some(acceptor) = &listener.acceptor else {
+        let Some(acceptor) = listener.acceptor() else {
             let connection = Connection::http1(stream, limits, tally)?;
             let phase = connection.phase();
             return Ok((Box::new(connection), Some(phase)));

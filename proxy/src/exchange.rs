@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use clew_protocol::{Moment, RequestId};
+use clew_protocol::report::Outcome;
+use clew_protocol::{IncidentId, Moment, RequestId};
 use http::HeaderValue;
 use pingora::{Error, ErrorType, OrErr, Result};
 use uuid::Uuid;
 
 use crate::bans::Bans;
 use crate::client::Neighbours;
-use crate::config::{Limits, Tagging};
+use crate::config::{Limits, Reports, Tagging};
 use crate::counters::Tally;
 use crate::flight::{Flight, Flights, Upstream};
 use crate::gate::Gate;
@@ -31,6 +32,8 @@ pub(crate) struct Gateway {
     pub(crate) tagging: Option<Tagging>,
     /// None: no rules.
     pub(crate) inspector: Option<Arc<Inspector>>,
+    /// None: nobody is told of requests.
+    pub(crate) reports: Option<Reports>,
     pub(crate) flights: Flights,
     pub(crate) gate: Gate,
     pub(crate) bans: Bans,
@@ -58,6 +61,13 @@ pub(crate) struct Exchange {
     pub(crate) rules: Option<Box<Inspection>>,
     /// How the client's session is held back, once it is.
     pub(crate) held: Option<Held>,
+    /// What the edge has made of it, where that is worth a report.
+    pub(crate) outcome: Option<Outcome>,
+    /// Why a verdict has ended it.
+    pub(crate) incident: Option<IncidentId>,
+    /// When the head of the last attempt was sent, and that of its response came; where there are reports.
+    pub(crate) asked: Option<Moment>,
+    pub(crate) answered: Option<Moment>,
     /// Answered by the edge after a failure, with nothing of the request left on the connection.
     pub(crate) reusable: bool,
 }
@@ -79,6 +89,10 @@ impl Exchange {
             upload: None,
             rules: None,
             held: None,
+            outcome: None,
+            incident: None,
+            asked: None,
+            answered: None,
             reusable: false,
         }
     }

@@ -41,6 +41,11 @@ impl Flight {
         self.verdict.get().is_some()
     }
 
+    /// Why it was cancelled, if it was.
+    pub(crate) fn verdict(&self) -> Option<IncidentId> {
+        self.verdict.get().copied()
+    }
+
     /// A verdict that is to come may be on it; its response waits.
     pub(crate) fn hold(&self) {
         self.holds.fetch_add(1, Ordering::AcqRel);

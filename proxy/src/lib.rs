@@ -22,19 +22,22 @@ mod gate;
 mod held;
 mod inputs;
 mod inspection;
+mod listener;
 mod page;
 mod proxy_protocol;
+mod report;
 mod request_line;
 mod service;
+mod trace;
 mod unescape;
 mod upload;
 mod upstream;
 
 pub use bans::{Ban, Barrier, Dropped};
 pub use config::{
-    Announcement, Announcer, Config, ForwardingHeader, HealthCheck, Limits, ListenerConfig,
-    RulesConfig, ServiceConfig, StopCount, Tagging, TlsConfig, TrustedHops, UnknownCoding,
-    UpstreamTls,
+    Announcement, Announcer, ClientCertificates, Config, ForwardingHeader, HealthCheck, Identity,
+    Limits, ListenerConfig, Reports, Rulebook, RulesConfig, ServiceConfig, StopCount, Tagging,
+    TlsConfig, TlsVersion, TrustedHops, UnknownCoding, UpstreamTls,
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};

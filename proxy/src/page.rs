@@ -42,6 +42,11 @@ impl Answer {
         )
     }
 
+    /// Whether it is the request's form, size or pace that is not acceptable.
+    pub(crate) fn blames_client(&self) -> bool {
+        matches!(self, Answer::Status(400..=499))
+    }
+
     /// Says what the client can act on, and nothing of how it was found out.
     fn sentence(&self) -> &'static str {
         match self {

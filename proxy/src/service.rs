@@ -13,11 +13,10 @@ use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::RoundRobin;
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::WrappedX509;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use pingora::utils::tls::{CertKey, WrappedX509};
 
-use crate::config::ServiceConfig;
+use crate::config::{Identity, ServiceConfig};
+use crate::listener::{certificates, private_key};
 
 /// How the kernel looks for backends that have vanished: after a minute of silence, given up after half a
 /// minute more.
@@ -37,19 +36,28 @@ pub(crate) struct Service {
     balancer: LoadBalancer<RoundRobin>,
     /// Who is believed about a backend's name; none: whom this machine believes.
     authorities: Option<Arc<[WrappedX509]>>,
+    /// What backends are shown.
+    identity: Option<Arc<CertKey>>,
 }
 
 impl Service {
     pub(crate) fn new(id: ServiceId, config: ServiceConfig) -> std::io::Result<Self> {
         let file = config.tls.as_ref().and_then(|tls| tls.authorities.as_ref());
         let authorities = file.map(|path| read_authorities(path)).transpose()?;
+        let identity = config.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+        let identity = identity.map(cert_key).transpose()?;
         let mut balancer = LoadBalancer::try_from_iter(config.upstreams.iter())?;
         if config.health_check.is_some() {
-            balancer.set_health_check(health_check(&config, authorities.clone())?);
+            balancer.set_health_check(health_check(
+                &config,
+                authorities.clone(),
+                identity.clone(),
+            )?);
         }
         Ok(Self {
             id,
             authorities,
+            identity,
             config,
             balancer,
         })
@@ -85,6 +93,7 @@ impl Service {
             // Connections of another service are not this one's, whatever they have in common.
             peer.group_key = u64::from(self.id.0);
             peer.options.ca.clone_from(&self.authorities);
+            peer.client_cert_key.clone_from(&self.identity);
             if self.config.http2 {
                 peer.options.set_http_version(2, 2);
                 peer.options.max_h2_streams = 1;
@@ -107,12 +116,7 @@ impl Service {
 fn read_authorities(path: &Path) -> std::io::Result<Arc<[WrappedX509]>> {
     let fail =
         |reason: String| std::io::Error::other(format!("authorities {}: {reason}", path.display()));
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(|error| fail(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(fail("no certificate in it".to_owned()));
-    }
+    let certificates = certificates(path).map_err(std::io::Error::other)?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in &certificates {
         // pingora's parser panics at what is no certificate.
@@ -126,9 +130,25 @@ fn read_authorities(path: &Path) -> std::io::Result<Arc<[WrappedX509]>> {
     Ok(wrapped.collect())
 }
 
+/// What is shown to backends. Looked through here: pingora panics at a key that is none.
+fn cert_key(identity: &Identity) -> std::io::Result<Arc<CertKey>> {
+    let chain = certificates(&identity.certificate).map_err(std::io::Error::other)?;
+    let key = private_key(&identity.key).map_err(std::io::Error::other)?;
+    let provider = rustls::crypto::ring::default_provider();
+    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(
+        |error| {
+            let path = identity.certificate.display();
+            std::io::Error::other(format!("{path} and its key: {error}"))
+        },
+    )?;
+    let chain = chain.iter().map(|it| it.to_vec()).collect();
+    Ok(Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
+}
+
 fn health_check(
     config: &ServiceConfig,
     authorities: Option<Arc<[WrappedX509]>>,
+    identity: Option<Arc<CertKey>>,
 ) -> std::io::Result<Box<dyn HealthCheck + Send + Sync + 'static>> {
     let Some(path) = &config.health_path else {
         return Ok(TcpHealthCheck::new());
@@ -137,6 +157,7 @@ fn health_check(
     let name = config.tls.as_ref().map(|tls| tls.server_name.as_str());
     let mut check = HttpHealthCheck::new(name.unwrap_or(host), name.is_some());
     check.peer_template.options.ca = authorities;
+    check.peer_template.client_cert_key = identity;
     if config.http2 {
         check.peer_template.options.set_http_version(2, 2);
     }

@@ -89,6 +89,7 @@ impl Gateway {
             return;
         };
         self.flights.end(&flight);
+        ctx.incident = flight.verdict();
         let ended = RequestEnded {
             sequence: flight.sequence,
             at: Moment::now(),

@@ -113,8 +113,8 @@ pub struct Tls {
 pub struct Trace {
     /// 32 lower-case hexadecimal digits.
     pub trace_id: String,
-    /// The span of the edge: 16 lower-case hexadecimal digits.
-    pub span_id: String,
+    /// The span of the edge: 16 lower-case hexadecimal digits; none where the edge makes none.
+    pub span_id: Option<String>,
     /// The client's span: 16 lower-case hexadecimal digits; none where the trace begins here.
     pub parent_id: Option<String>,
 }
@@ -156,7 +156,7 @@ pub struct PackVersion {
 pub struct ReportTiming {
     /// From its head to when the edge was done with it.
     pub total: Duration,
-    /// Processor time of the rules, of all phases but the last.
+    /// Processor time of the rules.
     pub rules: Duration,
     /// From the first byte to the backend to the head of its response; none without one.
     pub upstream: Option<Duration>,

@@ -19,14 +19,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use clew_protocol::request::{EDGE_RULES, EdgeFindings};
-use clew_rules::engine::{
-    Connection, Disruption, Intervention, Now, RuleSet, Transaction, Verdict,
-};
+use clew_rules::engine::{Connection, Disruption, Intervention, Match, Now, Transaction, Verdict};
 use clew_rules::seclang::ast::RuleEngine;
 use http::HeaderValue;
 use pingora::{Error, ErrorType};
 
-use crate::config::{RulesConfig, UnknownCoding};
+use crate::config::{Rulebook, RulesConfig, UnknownCoding};
 use crate::page::Answer;
 
 pub(crate) use kept::Share;
@@ -44,7 +42,7 @@ const ORDINARY_BYTES: usize = 128 * 1024;
 
 /// What all inspected requests share.
 pub(crate) struct Inspector {
-    rules: ArcSwap<RuleSet>,
+    rulebook: ArcSwap<Rulebook>,
     pool: Pool,
     kept: Arc<Kept>,
     log: MatchLog,
@@ -57,7 +55,7 @@ pub(crate) struct Inspector {
 impl Inspector {
     pub(crate) fn new(config: RulesConfig) -> Arc<Self> {
         Arc::new(Self {
-            rules: ArcSwap::new(config.rules),
+            rulebook: ArcSwap::from_pointee(config.rulebook),
             pool: Pool::default(),
             kept: Kept::new(config.kept_bodies_bytes),
             log: MatchLog::new(config.log),
@@ -68,9 +66,16 @@ impl Inspector {
         })
     }
 
-    /// Requests that begin from now on are judged by `rules`.
-    pub(crate) fn replace(&self, rules: Arc<RuleSet>) {
-        self.rules.store(rules);
+    /// Requests that begin from now on are judged by `rulebook`.
+    pub(crate) fn replace(&self, rulebook: Rulebook) {
+        self.rulebook.store(Arc::new(rulebook));
+        // What waits there holds the rules that it has seen last.
+        self.pool.clear();
+    }
+
+    /// What requests that begin now are judged by.
+    pub(crate) fn rulebook(&self) -> Arc<Rulebook> {
+        self.rulebook.load_full()
     }
 
     /// Begins a request; none when the rules are switched off.
@@ -79,20 +84,25 @@ impl Inspector {
         connection: Connection,
         unique_id: &[u8],
     ) -> Option<Box<Inspection>> {
-        let rules = self.rules.load_full();
-        if rules.settings().engine == RuleEngine::Off {
+        let rulebook = self.rulebook();
+        let engine = rulebook.rules.settings().engine;
+        if engine == RuleEngine::Off {
             return None;
         }
-        let transaction = self.pool.take(&rules, connection, self.now(), unique_id);
+        let transaction = self
+            .pool
+            .take(&rulebook.rules, connection, self.now(), unique_id);
         Some(Box::new(Inspection {
             transaction: Some(transaction),
             clock: Clock::new(self.budget),
-            is_blocking: rules.settings().engine == RuleEngine::On,
+            is_blocking: engine == RuleEngine::On,
+            is_finished: false,
             told: 0,
             seen_bytes: 0,
             request: RequestBody::new(self.kept.share()),
             response: ResponseBody::new(self.kept.share()),
             denial: None,
+            rulebook,
             inspector: self.clone(),
         }))
     }
@@ -133,11 +143,15 @@ impl Clock {
 /// What the rules see of one request and its response, and what they have said.
 pub(crate) struct Inspection {
     inspector: Arc<Inspector>,
+    /// What it is judged by.
+    rulebook: Arc<Rulebook>,
     /// None only while it is dropped.
     transaction: Option<Box<Transaction>>,
     clock: Clock,
     /// Whether what no rule can look at (a coding, a bomb) is refused, or told and passed.
     is_blocking: bool,
+    /// The last phase has run.
+    is_finished: bool,
     /// Matches that are logged already.
     told: usize,
     /// Bytes of bodies that the transaction was given.
@@ -202,6 +216,41 @@ impl Inspection {
         EdgeFindings { score, rules }
     }
 
+    /// The request is over, however it ended: the last phase, and the log.
+    pub(crate) fn finish(&mut self) {
+        if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
+        let now = self.inspector.now();
+        self.run(|transaction, late| {
+            transaction.set_now(now);
+            transaction.finish(late);
+        });
+        self.tell();
+    }
+
+    /// The rules that matched, once it is finished; scores of the request and of the response.
+    pub(crate) fn outcome(&self) -> Option<(Vec<Match<'_>>, (i64, i64))> {
+        let transaction = self.transaction.as_ref()?;
+        let matches: Vec<_> = transaction.matches().collect();
+        (!matches.is_empty()).then(|| (matches, transaction.scores()))
+    }
+
+    /// What it was judged by.
+    pub(crate) fn rulebook(&self) -> &Rulebook {
+        &self.rulebook
+    }
+
+    /// Processor time so far.
+    pub(crate) fn spent(&self) -> Duration {
+        self.clock.spent
+    }
+
+    /// Bytes of the request's body that were read for it.
+    pub(crate) fn request_body_bytes(&self) -> u64 {
+        self.request.bytes as u64
+    }
+
     /// Writes down what has matched since the last time.
     fn tell(&mut self) {
         if let Some(transaction) = &self.transaction {
@@ -210,17 +259,13 @@ impl Inspection {
     }
 }
 
-/// The request is over, however it ended: the last phase, and the log.
 impl Drop for Inspection {
     fn drop(&mut self) {
-        let now = self.inspector.now();
-        self.run(|transaction, late| {
-            transaction.set_now(now);
-            transaction.finish(late);
-        });
-        self.tell();
+        self.finish();
+        let is_current = Arc::ptr_eq(&self.inspector.rulebook.load(), &self.rulebook);
         if let Some(transaction) = self.transaction.take()
             && self.seen_bytes <= ORDINARY_BYTES
+            && is_current
         {
             self.inspector.pool.give_back(transaction);
         }

@@ -32,6 +32,12 @@ impl Pool {
         }
     }
 
+    /// Lets go of all.
+    pub(crate) fn clear(&self) {
+        let spare = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(spare);
+    }
+
     /// Takes one back whose request is over.
     pub(crate) fn give_back(&self, transaction: Box<Transaction>) {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);

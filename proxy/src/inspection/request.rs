@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clew_protocol::report;
 use clew_rules::engine::Connection;
 use http::Version;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TE};
@@ -26,7 +27,7 @@ use crate::request_line::RequestLine;
 /// The body of a request, as far as it was read for the rules.
 pub(super) struct RequestBody {
     pieces: VecDeque<Bytes>,
-    bytes: usize,
+    pub(super) bytes: usize,
     /// For `pieces`.
     share: Share,
     /// For what the engine makes of them.
@@ -82,6 +83,7 @@ impl Gateway {
             upload.set_done();
         }
         if rules.denial().is_some() {
+            ctx.outcome = Some(report::Outcome::Denied);
             self.tally.denied_requests.add_one();
         }
         Ok(answer)

@@ -2,6 +2,7 @@
 //! does to a request wherever it is.
 
 mod backends;
+mod certificates;
 mod downgrade;
 mod forwarded;
 mod framing;
@@ -13,6 +14,7 @@ mod opaque;
 mod patience;
 mod preface;
 mod relay;
+mod report;
 mod secure;
 mod stage;
 mod tls_stage;

@@ -193,6 +193,7 @@ fn named(name: &str, authorities: Option<&Path>) -> Option<UpstreamTls> {
     Some(UpstreamTls {
         server_name: name.to_owned(),
         authorities: authorities.map(Path::to_owned),
+        identity: None,
     })
 }
 

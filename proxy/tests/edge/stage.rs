@@ -172,6 +172,7 @@ impl Stage {
                 tls: None,
                 proxy_protocol: false,
             }],
+            inherited: Vec::new(),
             services: vec![ServiceConfig::new("test", vec![upstream])],
             limits: Limits::default(),
             trusted_hops: TrustedHops::default(),
@@ -187,6 +188,7 @@ impl Stage {
                 hold_span: Duration::from_secs(1),
             }),
             rules: None,
+            reports: None,
             shutdown_grace: Duration::from_secs(2),
         };
         adjust(&mut config);

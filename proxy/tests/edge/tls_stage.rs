@@ -31,10 +31,8 @@ impl Secure {
     pub(crate) fn with(script: Script, adjust: impl FnOnce(&mut Config)) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-        let tls = TlsConfig {
-            certificate: files.path().join("cert.pem"),
-            key: files.path().join("key.pem"),
-        };
+        let at = files.path();
+        let tls = TlsConfig::new(at.join("cert.pem"), at.join("key.pem"));
         std::fs::write(&tls.certificate, made.cert.pem())?;
         std::fs::write(&tls.key, made.signing_key.serialize_pem())?;
         let stage = Stage::with(script, |config| {
@@ -85,7 +83,7 @@ pub(crate) fn request(path: &str) -> Result<Request<()>> {
         .body(())?)
 }
 
-pub(crate) fn on_runtime(test: impl Future<Output = Result<()>>) -> Result<()> {
+pub(crate) fn on_runtime<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use clew_protocol::request::EdgeFindings;
+use clew_proxy::Rulebook;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -407,11 +408,19 @@ fn a_request_is_judged_by_the_rules_in_force_when_it_began() -> Result<()> {
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n{FORM}\r\n"
     ))?;
     std::thread::sleep(Duration::from_millis(100));
-    ensure!(stage.handle.set_rules(rules("SecRuleEngine Off\n")?));
+    ensure!(
+        stage
+            .handle
+            .set_rules(Rulebook::new(rules("SecRuleEngine Off\n")?))
+    );
     client.send("a=attack")?;
     ensure!(client.response()?.status == 403);
     ensure!(client.get("/?a=attack")?.status == 200);
-    ensure!(!Stage::new(ok)?.handle.set_rules(rules(ATTACK)?));
+    ensure!(
+        !Stage::new(ok)?
+            .handle
+            .set_rules(Rulebook::new(rules(ATTACK)?))
+    );
     Ok(())
 }
 
