@@ -13,6 +13,8 @@ use clew_protocol::{ProxyId, Sequence, ServiceId, TokenKey};
 use clew_rules::engine::RuleSet;
 use ipnet::IpNet;
 
+use crate::rate::RateLimits;
+
 /// The whole configuration of an [`crate::Edge`].
 #[derive(Debug)]
 pub struct Config {
@@ -349,6 +351,8 @@ pub struct Rulebook {
     pub rules: Arc<RuleSet>,
     /// The packs that they are from, as each report names them.
     pub packs: Arc<[PackVersion]>,
+    /// How often somebody may ask.
+    pub limits: RateLimits,
 }
 
 impl Rulebook {
@@ -357,6 +361,7 @@ impl Rulebook {
         Self {
             rules,
             packs: Arc::new([]),
+            limits: RateLimits::default(),
         }
     }
 }

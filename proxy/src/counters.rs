@@ -40,6 +40,8 @@ counters! {
     requests,
     /// Requests answered 403: banned source.
     banned_requests,
+    /// Requests refused for their number.
+    limited_requests,
     /// Requests refused for their form or size.
     bad_requests,
     /// Requests and responses that rules have refused.

@@ -25,13 +25,16 @@ impl Gateway {
         let peer = session
             .client_addr()
             .and_then(|address| address.as_inet())?;
-        if !self.bans.is_empty()
-            && self
-                .bans
-                .contains(self.neighbours.address(peer.ip(), &request.headers))
-        {
+        let client = || self.neighbours.address(peer.ip(), &request.headers);
+        if !self.bans.is_empty() && self.bans.contains(client()) {
             self.tally.banned_requests.add_one();
             return Some((Outcome::Banned, Answer::Blocked));
+        }
+        if let Some(inspector) = &self.inspector
+            && let Some(limit) = inspector.exceeded(client, request)
+        {
+            self.tally.limited_requests.add_one();
+            return Some((Outcome::Limited, limit));
         }
         let bytes = request.raw_path().len() + head_bytes(request);
         let status =

@@ -25,6 +25,7 @@ mod inspection;
 mod listener;
 mod page;
 mod proxy_protocol;
+mod rate;
 mod report;
 mod request_line;
 mod service;
@@ -41,3 +42,4 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};
+pub use rate::{RateKey, RateLimit, RateLimits};

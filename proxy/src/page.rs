@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clew_protocol::RequestId;
-use http::header::LOCATION;
+use http::header::{LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -18,6 +18,8 @@ pub(crate) enum Answer {
     Elsewhere(u16, HeaderValue),
     /// A rule that wants the connection closed without an answer.
     Silence,
+    /// Asked too often: the status, and for how many seconds that is so at most.
+    Limited(u16, u64),
     /// The request's form or size, or the backend's failure, by status.
     Status(u16),
 }
@@ -26,9 +28,10 @@ impl Answer {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Answer::Blocked => 403,
-            Answer::Denied(status) | Answer::Status(status) | Answer::Elsewhere(status, _) => {
-                *status
-            }
+            Answer::Denied(status)
+            | Answer::Status(status)
+            | Answer::Elsewhere(status, _)
+            | Answer::Limited(status, _) => *status,
             Answer::Silence => 0,
         }
     }
@@ -38,7 +41,7 @@ impl Answer {
     pub(crate) fn keeps_connection(&self) -> bool {
         matches!(
             self,
-            Answer::Blocked | Answer::Denied(_) | Answer::Elsewhere(..)
+            Answer::Blocked | Answer::Denied(_) | Answer::Elsewhere(..) | Answer::Limited(..)
         )
     }
 
@@ -52,6 +55,7 @@ impl Answer {
         match self {
             Answer::Blocked | Answer::Denied(_) | Answer::Silence => "This request was blocked.",
             Answer::Elsewhere(..) => "This request is answered elsewhere.",
+            Answer::Limited(..) => "Too many requests; try again later.",
             Answer::Status(400) => "The request is malformed.",
             Answer::Status(405) => "The request's method is not supported.",
             Answer::Status(408) => "The request took too long to arrive.",
@@ -103,8 +107,10 @@ impl Answer {
         header.insert_header("content-length", body.len().to_string())?;
         header.insert_header("cache-control", "no-store")?;
         header.insert_header("x-request-id", id.to_string())?;
-        if let Answer::Elsewhere(_, address) = self {
-            header.insert_header(LOCATION, address.clone())?;
+        match self {
+            Answer::Elsewhere(_, address) => header.insert_header(LOCATION, address.clone())?,
+            Answer::Limited(_, seconds) => header.insert_header(RETRY_AFTER, *seconds)?,
+            _ => {}
         }
         Ok((header, Bytes::from(body)))
     }

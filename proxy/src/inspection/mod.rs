@@ -14,6 +14,7 @@ mod pool;
 mod request;
 mod response;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,7 @@ use clew_protocol::request::{EDGE_RULES, EdgeFindings};
 use clew_rules::engine::{Connection, Disruption, Intervention, Match, Now, Transaction, Verdict};
 use clew_rules::seclang::ast::RuleEngine;
 use http::HeaderValue;
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
 use crate::config::{Rulebook, RulesConfig, UnknownCoding};
@@ -76,6 +78,21 @@ impl Inspector {
     /// What requests that begin now are judged by.
     pub(crate) fn rulebook(&self) -> Arc<Rulebook> {
         self.rulebook.load_full()
+    }
+
+    /// The answer to a request of somebody who asks too often.
+    pub(crate) fn exceeded(
+        &self,
+        client: impl FnOnce() -> IpAddr,
+        request: &RequestHeader,
+    ) -> Option<Answer> {
+        let rulebook = self.rulebook.load();
+        if rulebook.limits.is_empty() {
+            return None;
+        }
+        let limit = rulebook.limits.exceeded(client(), request)?;
+        tracing::info!(target: "clew::rules", limit = limit.name, "asks too often");
+        Some(Answer::Limited(limit.status, limit.window.as_secs()))
     }
 
     /// Begins a request; none when the rules are switched off.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clew_protocol::report::{Outcome, PackVersion, REPORT_MATCHES, Report};
-use clew_proxy::{Config, Reports, Rulebook};
+use clew_proxy::{Config, RateKey, RateLimit, RateLimits, Reports, Rulebook};
 
 use crate::inspection::{ATTACK, judged, rules};
 use crate::stage::{PATIENCE, Script, Stage, hang, localhost, ok, wait_until};
@@ -44,7 +44,7 @@ fn a_refused_request_is_told_whole() -> Result<()> {
     let report = reports.recv_timeout(PATIENCE)?;
     ensure!(response.head.contains(&report.id.to_string()));
     ensure!(report.outcome == Outcome::Denied && report.status == Some(403));
-    ensure!(report.client.address.to_string() == "203.0.113.9" && report.client.shared == false);
+    ensure!(report.client.address.to_string() == "203.0.113.9" && !report.client.shared);
     ensure!(report.peer == localhost() && report.server == stage.address);
     ensure!(report.forwarded == ["203.0.113.9", "198.51.100.1"]);
     ensure!(
@@ -134,6 +134,7 @@ fn a_request_is_judged_by_one_rulebook_and_says_by_which() -> Result<()> {
     ensure!(stage.handle.set_rules(Rulebook {
         rules: rules(second)?,
         packs: Arc::new([pack.clone()]),
+        limits: RateLimits::default(),
     }));
     ensure!(client.get("/?a=attack")?.status == 200);
     ensure!(client.get("/?a=bad")?.status == 403);
@@ -152,5 +153,34 @@ fn matches_without_end_are_counted() -> Result<()> {
     ensure!(stage.client()?.get("/")?.status == 200);
     let report = reports.recv_timeout(PATIENCE)?;
     ensure!((report.matches.len(), report.matches_cut) == (REPORT_MATCHES, 5));
+    Ok(())
+}
+
+#[test]
+fn who_asks_too_often_is_told_to_wait() -> Result<()> {
+    let (stage, reports) = told(ok, "SecRuleEngine Off\n", |config| {
+        let rules = config.rules.as_mut().expect("rules");
+        let limit = RateLimit {
+            name: "search".to_owned(),
+            key: RateKey::Client,
+            path: "/search".to_owned(),
+            methods: Vec::new(),
+            requests: 3,
+            window: Duration::from_secs(300),
+            status: 429,
+        };
+        rules.rulebook.limits = RateLimits::new(vec![limit], &RateLimits::default());
+    })?;
+    let mut client = stage.client()?;
+    for _ in 0..3 {
+        ensure!(client.get("/search?q=a")?.status == 200);
+    }
+    let refused = client.get("/search?q=a")?;
+    ensure!(refused.status == 429, "{refused:?}");
+    ensure!(refused.head.to_lowercase().contains("retry-after: 300"));
+    ensure!(client.get("/")?.status == 200);
+    let report = reports.recv_timeout(PATIENCE)?;
+    ensure!(report.outcome == Outcome::Limited && report.status == Some(429));
+    ensure!(stage.handle.counters().limited_requests == 1);
     Ok(())
 }
