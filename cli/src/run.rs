@@ -225,6 +225,7 @@ fn edge_config(
         tagging,
         rules,
         reports: None,
+        pages: Default::default(),
         shutdown_grace: configuration.shutdown_grace,
     }
 }

@@ -13,6 +13,7 @@ use clew_protocol::{ProxyId, Sequence, ServiceId, TokenKey};
 use clew_rules::engine::RuleSet;
 use ipnet::IpNet;
 
+use crate::page::Pages;
 use crate::rate::RateLimits;
 
 /// The whole configuration of an [`crate::Edge`].
@@ -38,6 +39,8 @@ pub struct Config {
     pub tagging: Option<Tagging>,
     /// What requests and responses are judged by; none: they are not looked at.
     pub rules: Option<RulesConfig>,
+    /// What clients are shown instead of the edge's own pages.
+    pub pages: Pages,
     /// Who is told of requests that a rule matched, that were refused, or that were ended; none: nobody.
     pub reports: Option<Reports>,
     /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].

@@ -103,7 +103,7 @@ impl Gateway {
             session.as_downstream_mut().shutdown().await;
             return Ok(());
         }
-        let (header, body) = answer.render(id, Some(&session.req_header().headers))?;
+        let (header, body) = answer.render(id, Some(&session.req_header().headers), &self.pages)?;
         let head_only = session.req_header().method == http::Method::HEAD;
         session
             .write_response_header(Box::new(header), head_only)

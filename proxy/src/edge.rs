@@ -24,7 +24,7 @@ use crate::counters::{Counters, Tally};
 use crate::exchange::Gateway;
 use crate::flight::Flights;
 use crate::gate::Gate;
-use crate::inspection::Inspector;
+use crate::inspection::{Inspector, ShadowReport};
 use crate::listener::Listener;
 use crate::proxy_protocol;
 use crate::service::Services;
@@ -97,6 +97,7 @@ impl Edge {
             gate: Gate::new(config.tagging.as_ref()),
             tagging: config.tagging,
             inspector: config.rules.map(Inspector::new),
+            pages: config.pages,
             reports: config.reports,
             flights: Flights::new(first)?,
             bans: Bans::new(config.limits.bans),
@@ -242,6 +243,23 @@ impl Handle {
     pub fn rules(&self) -> Option<Arc<Rulebook>> {
         let inspector = self.shared.gateway.inspector.as_ref();
         inspector.map(|it| it.rulebook())
+    }
+
+    /// Has `candidate` judge live requests beside the rules in force, without effect, from now on; none: ends that.
+    /// False when the edge was started without rules.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub fn set_shadow(&self, candidate: Option<Rulebook>) -> io::Result<bool> {
+        let inspector = self.shared.gateway.inspector.as_ref();
+        let set = inspector.map(|it| it.set_shadow(candidate)).transpose()?;
+        Ok(set.is_some())
+    }
+
+    /// What the candidate would have changed; none when there is none.
+    pub fn shadow(&self) -> Option<ShadowReport> {
+        self.shared.gateway.inspector.as_ref()?.shadow()
     }
 
     /// Sums since start.

@@ -17,7 +17,7 @@ use crate::gate::Gate;
 use crate::held::Held;
 use crate::inputs::BodyInputs;
 use crate::inspection::{Inspection, Inspector};
-use crate::page::Answer;
+use crate::page::{Answer, Pages};
 use crate::service::{Service, Services};
 use crate::upload::Upload;
 
@@ -32,6 +32,7 @@ pub(crate) struct Gateway {
     pub(crate) tagging: Option<Tagging>,
     /// None: no rules.
     pub(crate) inspector: Option<Arc<Inspector>>,
+    pub(crate) pages: Pages,
     /// None: nobody is told of requests.
     pub(crate) reports: Option<Reports>,
     pub(crate) flights: Flights,

@@ -42,4 +42,6 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};
+pub use inspection::{ShadowExample, ShadowReport};
+pub use page::{Page, Pages};
 pub use rate::{RateKey, RateLimit, RateLimits};

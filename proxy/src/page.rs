@@ -1,4 +1,4 @@
-//! Pages the edge answers with by itself.
+//! Pages the edge answers with by itself: its own, or those of whoever runs it.
 
 use bytes::Bytes;
 use clew_protocol::RequestId;
@@ -81,9 +81,13 @@ impl Answer {
         &self,
         id: RequestId,
         asked: Option<&HeaderMap>,
+        pages: &Pages,
     ) -> Result<(ResponseHeader, Bytes)> {
         let json = asked.is_some_and(prefers_json);
-        let body = if json {
+        let own = pages.page(self, json).map(|page| page.fill(self, id));
+        let body = if let Some(body) = own {
+            body
+        } else if json {
             format!(
                 "{{\"error\":\"{}\",\"request_id\":\"{id}\"}}\n",
                 self.word()
@@ -116,6 +120,78 @@ impl Answer {
     }
 }
 
+/// Pages in place of the edge's own.
+#[derive(Debug, Clone, Default)]
+pub struct Pages {
+    /// For requests that are blocked: HTML.
+    pub blocked_html: Option<Page>,
+    /// The same for clients that prefer JSON.
+    pub blocked_json: Option<Page>,
+    /// For requests that failed for another reason: HTML.
+    pub failed_html: Option<Page>,
+    /// The same for clients that prefer JSON.
+    pub failed_json: Option<Page>,
+}
+
+impl Pages {
+    fn page(&self, answer: &Answer, json: bool) -> Option<&Page> {
+        let is_failure = matches!(answer, Answer::Status(_));
+        match (is_failure, json) {
+            (false, false) => self.blocked_html.as_ref(),
+            (false, true) => self.blocked_json.as_ref(),
+            (true, false) => self.failed_html.as_ref(),
+            (true, true) => self.failed_json.as_ref(),
+        }
+    }
+}
+
+/// A page with `{{request_id}}`, `{{status}}` and `{{sentence}}` to be filled in. Nothing that a client has sent is
+/// put into it.
+#[derive(Debug, Clone)]
+pub struct Page(Vec<Part>);
+
+#[derive(Debug, Clone)]
+enum Part {
+    Text(String),
+    RequestId,
+    Status,
+    Sentence,
+}
+
+impl Page {
+    /// Reads a page.
+    ///
+    /// # Errors
+    ///
+    /// The name between double braces that is none of the three.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut pieces = text.split("{{");
+        parts.extend(pieces.next().map(|it| Part::Text(it.to_owned())));
+        for piece in pieces {
+            let (name, rest) = piece.split_once("}}").unwrap_or((piece, ""));
+            parts.push(match name.trim() {
+                "request_id" => Part::RequestId,
+                "status" => Part::Status,
+                "sentence" => Part::Sentence,
+                other => return Err(other.chars().take(64).collect()),
+            });
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+
+    fn fill(&self, answer: &Answer, id: RequestId) -> String {
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text.clone(),
+            Part::RequestId => id.to_string(),
+            Part::Status => answer.status().to_string(),
+            Part::Sentence => answer.sentence().to_owned(),
+        });
+        parts.collect()
+    }
+}
+
 /// Whether `Accept` (RFC 9110 §12.5.1) names JSON and does not name HTML before it.
 fn prefers_json(headers: &HeaderMap) -> bool {
     let accept = headers
@@ -136,6 +212,30 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::ACCEPT, value.parse().expect("header"));
         headers
+    }
+
+    #[test]
+    fn pages_of_others_are_filled_in() {
+        let page = |text: &str| Page::parse(text).expect("a page");
+        let pages = Pages {
+            blocked_html: Some(page("<p>{{ status }}, {{request_id}}</p>{{sentence}}")),
+            failed_json: Some(page("{\"s\":{{status}}}")),
+            ..Pages::default()
+        };
+        let id = RequestId::fresh();
+        let body = |answer: Answer, asked: &HeaderMap| {
+            let (_, body) = answer.render(id, Some(asked), &pages).expect("a page");
+            String::from_utf8_lossy(&body).into_owned()
+        };
+        let (html, json) = (HeaderMap::new(), accept("application/json"));
+        assert_eq!(
+            body(Answer::Denied(418), &html),
+            format!("<p>418, {id}</p>This request was blocked.")
+        );
+        assert!(body(Answer::Blocked, &json).contains("\"blocked\""));
+        assert_eq!(body(Answer::Status(502), &json), "{\"s\":502}");
+        assert!(body(Answer::Status(502), &html).contains("<!doctype html>"));
+        assert!(Page::parse("{{client}}").is_err() && Page::parse("a {{").is_err());
     }
 
     #[test]

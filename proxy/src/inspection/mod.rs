@@ -13,12 +13,13 @@ mod log;
 mod pool;
 mod request;
 mod response;
+mod shadow;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use clew_protocol::request::{EDGE_RULES, EdgeFindings};
 use clew_rules::engine::{Connection, Disruption, Intervention, Match, Now, Transaction, Verdict};
 use clew_rules::seclang::ast::RuleEngine;
@@ -36,6 +37,8 @@ use log::MatchLog;
 use pool::Pool;
 use request::RequestBody;
 use response::ResponseBody;
+use shadow::{Judged, Shadow, Specimen, matched};
+pub use shadow::{ShadowExample, ShadowReport};
 
 /// Error type of a response that rules have refused.
 pub(crate) const DENIED: ErrorType = ErrorType::new("denied by rules");
@@ -45,6 +48,8 @@ const ORDINARY_BYTES: usize = 128 * 1024;
 /// What all inspected requests share.
 pub(crate) struct Inspector {
     rulebook: ArcSwap<Rulebook>,
+    /// A candidate that judges beside it.
+    shadow: ArcSwapOption<Shadow>,
     pool: Pool,
     kept: Arc<Kept>,
     log: MatchLog,
@@ -58,6 +63,7 @@ impl Inspector {
     pub(crate) fn new(config: RulesConfig) -> Arc<Self> {
         Arc::new(Self {
             rulebook: ArcSwap::from_pointee(config.rulebook),
+            shadow: ArcSwapOption::empty(),
             pool: Pool::default(),
             kept: Kept::new(config.kept_bodies_bytes),
             log: MatchLog::new(config.log),
@@ -78,6 +84,22 @@ impl Inspector {
     /// What requests that begin now are judged by.
     pub(crate) fn rulebook(&self) -> Arc<Rulebook> {
         self.rulebook.load_full()
+    }
+
+    /// Has a candidate judge beside the rules in force, from now on; none: ends that.
+    ///
+    /// # Errors
+    ///
+    /// Its thread cannot start.
+    pub(crate) fn set_shadow(&self, candidate: Option<Rulebook>) -> std::io::Result<()> {
+        let start = |candidate| Shadow::start(candidate, self.budget).map(Arc::new);
+        self.shadow.store(candidate.map(start).transpose()?);
+        Ok(())
+    }
+
+    /// What the candidate would have changed.
+    pub(crate) fn shadow(&self) -> Option<ShadowReport> {
+        Some(self.shadow.load().as_ref()?.report())
     }
 
     /// The answer to a request of somebody who asks too often.
@@ -101,14 +123,17 @@ impl Inspector {
         connection: Connection,
         unique_id: &[u8],
     ) -> Option<Box<Inspection>> {
-        let rulebook = self.rulebook();
+        let mut rulebook = self.rulebook();
         let engine = rulebook.rules.settings().engine;
+        let shadow = self.shadow.load_full();
         if engine == RuleEngine::Off {
-            return None;
+            rulebook = shadow.as_ref()?.reader.clone();
         }
-        let transaction = self
-            .pool
-            .take(&rulebook.rules, connection, self.now(), unique_id);
+        let now = self.now();
+        let specimen = shadow
+            .as_ref()
+            .and_then(|it| it.specimen(connection, now, unique_id));
+        let transaction = self.pool.take(&rulebook.rules, connection, now, unique_id);
         Some(Box::new(Inspection {
             transaction: Some(transaction),
             clock: Clock::new(self.budget),
@@ -120,6 +145,8 @@ impl Inspector {
             response: ResponseBody::new(self.kept.share()),
             denial: None,
             rulebook,
+            shadow,
+            specimen,
             inspector: self.clone(),
         }))
     }
@@ -162,6 +189,9 @@ pub(crate) struct Inspection {
     inspector: Arc<Inspector>,
     /// What it is judged by.
     rulebook: Arc<Rulebook>,
+    /// Who judges it beside that, and what he is shown; none when he has enough to do.
+    shadow: Option<Arc<Shadow>>,
+    specimen: Option<Box<Specimen>>,
     /// None only while it is dropped.
     transaction: Option<Box<Transaction>>,
     clock: Clock,
@@ -244,6 +274,30 @@ impl Inspection {
             transaction.finish(late);
         });
         self.tell();
+        self.hand_over();
+    }
+
+    /// Shows the candidate what there is to see; none of it when there is no memory for it.
+    fn show(&mut self, show: impl FnOnce(&mut Specimen) -> bool) {
+        if let (Some(shadow), Some(specimen)) = (&self.shadow, &mut self.specimen)
+            && !show(specimen)
+        {
+            shadow.skip();
+            self.specimen = None;
+        }
+    }
+
+    /// Has the candidate judge it, beside what it came to.
+    fn hand_over(&mut self) {
+        let Some((shadow, mut specimen)) = self.shadow.take().zip(self.specimen.take()) else {
+            return;
+        };
+        specimen.active = Judged {
+            blocks: self.denial.is_some(),
+            rules: self.transaction.as_deref().map_or_else(Vec::new, matched),
+            time: self.clock.spent,
+        };
+        shadow.hand_over(*specimen);
     }
 
     /// The rules that matched, once it is finished; scores of the request and of the response.

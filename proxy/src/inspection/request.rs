@@ -135,41 +135,55 @@ fn connection(session: &Session, neighbours: &Neighbours) -> Option<Connection> 
 
 impl Inspection {
     fn show_head(&mut self, request: &RequestHeader, line: Option<&RequestLine>) {
-        let Some(transaction) = &mut self.transaction else {
-            return;
-        };
         let version: &[u8] = match request.version {
             Version::HTTP_2 => b"HTTP/2.0",
             Version::HTTP_10 => b"HTTP/1.0",
             _ => b"HTTP/1.1",
         };
         match line {
-            Some(line) => transaction.request_line(&line.method, &line.target, &line.version),
+            Some(line) => self.show_line(&line.method, &line.target, &line.version),
             None => {
                 let method = request.method.as_str().as_bytes();
-                transaction.request_line(method, request.raw_path(), version);
+                self.show_line(method, request.raw_path(), version);
             }
         }
         // HTTP/2 says the host in `:authority`; rules ask for it in `Host`, as backends do.
         if let Some(authority) = request.uri.authority()
             && !request.headers.contains_key(HOST)
         {
-            transaction.request_header(b"Host", authority.as_str().as_bytes());
+            self.show_header(b"Host", authority.as_str().as_bytes());
         }
         if request.has_case() {
             for (name, value) in request.case_header_iter() {
-                transaction.request_header(name.as_slice(), value.as_bytes());
+                self.show_header(name.as_slice(), value.as_bytes());
             }
         } else {
             for (name, value) in &request.headers {
-                transaction.request_header(name.as_str().as_bytes(), value.as_bytes());
+                self.show_header(name.as_str().as_bytes(), value.as_bytes());
             }
         }
+    }
+
+    fn show_line(&mut self, method: &[u8], target: &[u8], version: &[u8]) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.request_line(method, target, version);
+        }
+        self.show(|specimen| specimen.line(method, target, version));
+    }
+
+    fn show_header(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.request_header(name, value);
+        }
+        self.show(|specimen| specimen.header(name, value));
     }
 
     /// Both phases, with what of the body is to be seen before a backend is asked.
     async fn request(&mut self, session: &mut Session, bounds: &Bounds) -> Result<Option<Answer>> {
         if let Some(answer) = &self.denial {
+            if let Some(specimen) = &mut self.specimen {
+                specimen.is_cut = !session.is_body_empty();
+            }
             return Ok(Some(answer.clone()));
         }
         if bounds.has_body
@@ -328,6 +342,7 @@ impl Inspection {
 
     fn feed_request(&mut self, piece: &[u8]) -> Option<Answer> {
         self.seen_bytes += piece.len();
+        self.show(|specimen| specimen.body(piece));
         let verdict = self.transaction.as_mut().map(|it| it.request_body(piece));
         self.take(verdict)
     }

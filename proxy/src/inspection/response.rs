@@ -99,11 +99,15 @@ impl Inspection {
     }
 
     fn show_response_head(&mut self, response: &ResponseHeader) -> Result<()> {
-        let headers = response.headers.iter();
-        let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        let headers = || {
+            let headers = response.headers.iter();
+            headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+        };
         let status = response.status.as_u16();
-        let verdict = self
-            .run(|transaction, late| transaction.response_head(status, b"HTTP/1.1", headers, late));
+        self.show(|specimen| specimen.response(status, headers()));
+        let verdict = self.run(|transaction, late| {
+            transaction.response_head(status, b"HTTP/1.1", headers(), late)
+        });
         self.take(verdict).map_or(Ok(()), |_| Err(denied()))
     }
 
@@ -182,6 +186,10 @@ impl Inspection {
 
     fn feed_response(&mut self, piece: &[u8]) -> Result<()> {
         self.seen_bytes += piece.len();
+        if let Some(specimen) = &mut self.specimen {
+            // It is not shown bodies of responses.
+            specimen.is_cut = true;
+        }
         let verdict = self.transaction.as_mut().map(|it| it.response_body(piece));
         self.take(verdict).map_or(Ok(()), |_| Err(denied()))
     }

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
 use clew_proxy::{
-    Announcer, Config, Edge, Handle, Limits, ListenerConfig, ServiceConfig, StopCount, Tagging,
-    TrustedHops,
+    Announcer, Config, Edge, Handle, Limits, ListenerConfig, Pages, ServiceConfig, StopCount,
+    Tagging, TrustedHops,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -189,6 +189,7 @@ impl Stage {
             }),
             rules: None,
             reports: None,
+            pages: Pages::default(),
             shutdown_grace: Duration::from_secs(2),
         };
         adjust(&mut config);

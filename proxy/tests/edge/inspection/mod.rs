@@ -3,6 +3,7 @@
 mod line;
 mod request;
 mod response;
+mod shadow;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
