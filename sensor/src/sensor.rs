@@ -31,7 +31,7 @@ use crate::maps::Raw;
 use crate::pin::{PinDirectory, TasksKind, left_tasks};
 use crate::policy::{Mode, Policy};
 use crate::stops::{Account, Stops};
-use crate::tables::{set, take, tell_policy, tell_services};
+use crate::tables::{Told, set, take, tell_services};
 use crate::{cgroup, decode, steps};
 
 /// The programs, built from `sensor-ebpf` by this crate's build script.
@@ -117,6 +117,9 @@ pub enum LoadError {
     /// Cannot pin.
     #[error("cannot pin programs in the BPF file system: {0}")]
     Pin(io::Error),
+    /// Files are to be watched, and the programs for that were not loaded at start.
+    #[error("no file was watched when clew started, so nothing looks at files; start it anew")]
+    Unwatched,
     /// Cannot wait for events.
     #[error("cannot wait for events: {0}")]
     Wait(io::Error),
@@ -163,6 +166,10 @@ const MAX_SERVICES: usize = 255;
 pub struct Sensor {
     settings: Array<MapData, Raw<Settings>>,
     current: Settings,
+    /// What the tables hold of the policy.
+    told: Told,
+    /// The programs that look at files are at work.
+    watches: bool,
     early: HashMap<MapData, Raw<Flow>, Raw<Early>>,
     announcer: Announcer,
     counters: PerCpuArray<MapData, u64>,
@@ -214,7 +221,8 @@ impl Sensor {
         let mut settings: Array<_, Raw<Settings>> = take(&mut ebpf, "SETTINGS")?;
         set(&mut settings, "SETTINGS", 0, Raw(current))?;
         tell_services(&mut ebpf, config)?;
-        tell_policy(&mut ebpf, &config.policy, (key0, key1))?;
+        let told = Told::of(&config.policy, (key0, key1));
+        told.enter(&mut ebpf, &Told::default())?;
 
         let early = take(&mut ebpf, "EARLY")?;
         let announcer = Announcer::new(take(&mut ebpf, "ANNOUNCED")?);
@@ -227,6 +235,8 @@ impl Sensor {
         Ok(Self {
             settings,
             current,
+            told,
+            watches: !config.policy.files.is_empty(),
             early,
             announcer,
             counters,
@@ -253,6 +263,22 @@ impl Sensor {
             .ok_or(MapError::KeyNotFound)?
             .try_into()?;
         fronts.insert(socket, 1, 0)
+    }
+
+    /// Judges what requests do from now on by another policy. What both allow is allowed all the time; what the programs
+    /// have judged already stays as it is. Needs no rights but those to look the files up.
+    ///
+    /// # Errors
+    ///
+    /// A table is full, and the policy in force is part of each; or [`LoadError::Unwatched`], and nothing has changed.
+    pub fn set_policy(&mut self, policy: &Policy) -> Result<(), LoadError> {
+        if !policy.files.is_empty() && !self.watches {
+            return Err(LoadError::Unwatched);
+        }
+        let told = Told::of(policy, (self.current.key0, self.current.key1));
+        told.enter(&mut self.ebpf, &self.told)?;
+        self.told = told;
+        Ok(())
     }
 
     /// Has banned sources refused where they come in: at `interfaces`, for what the proxy listens for on `ports`.

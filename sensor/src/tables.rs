@@ -1,11 +1,15 @@
-//! What the programs are told before they run, in the kernel's tables: services and policy.
+//! What the programs are told, in the kernel's tables: services before they run, policy then and whenever it changes.
 
 use std::borrow::BorrowMut;
+use std::collections::HashSet;
+use std::hash::Hash;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
-use clew_sensor_abi::policy::{ConnectKey, Service as ServiceEntry};
+use clew_sensor_abi::FileKey;
+use clew_sensor_abi::file::{NameKey, WatchKey};
+use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
 use clew_sensor_abi::socket::{PORT_OPAQUE, PORT_PLAIN};
 
 use crate::file;
@@ -13,7 +17,7 @@ use crate::maps::Raw;
 use crate::policy::{Policy, Watched, service_number};
 use crate::sensor::{Config, LoadError};
 
-/// Enters the services: their ports, and which have a profile.
+/// Enters the ports of the services.
 pub(crate) fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), LoadError> {
     let ports = config.services.iter().flat_map(|service| {
         let kind = if service.is_opaque {
@@ -26,49 +30,99 @@ pub(crate) fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), Load
             .iter()
             .map(move |&port| (u32::from(port), kind))
     });
-    tell(ebpf, "PORTS", ports)?;
-    let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
-    for &index in &config.policy.profiled {
-        let number = service_number(Some(index));
-        set(
-            &mut services,
-            "SERVICES",
-            number,
-            Raw(ServiceEntry { has_profile: 1 }),
-        )?;
-    }
-    Ok(())
+    tell(ebpf, "PORTS", ports)
 }
 
-/// Enters what is allowed, and what is watched. `key` is that of the tokens.
-pub(crate) fn tell_policy(
-    ebpf: &mut Ebpf,
-    policy: &Policy,
-    key: (u64, u64),
-) -> Result<(), LoadError> {
-    let mounts = file::Mounts::read();
-    let programs = policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts));
-    tell(ebpf, "EXEC_ALLOW", programs.map(|key| (key, 1)))?;
-    let mut connect: LpmTrie<_, [u8; 24], u32> = lend(ebpf, "CONNECT_ALLOW")?;
-    for rule in policy.connect.iter().map(|rule| rule.key()) {
-        connect
-            .insert(&Key::new(rule.prefix_bits, lpm_data(&rule)), 1, 0)
-            .map_err(|source| LoadError::Map {
-                name: "CONNECT_ALLOW",
-                source,
-            })?;
+/// What the kernel's tables hold of a policy.
+#[derive(Default)]
+pub(crate) struct Told {
+    exec: Entries<ExecKey>,
+    connect: HashSet<ConnectKey>,
+    files: Entries<WatchKey>,
+    names: Entries<NameKey>,
+    launchers: Entries<FileKey>,
+    profiled: HashSet<u32>,
+}
+
+type Entries<K> = std::collections::HashMap<K, u32>;
+
+impl Told {
+    /// Looks the files of `policy` up. `key` is that of the tokens.
+    pub(crate) fn of(policy: &Policy, key: (u64, u64)) -> Self {
+        let mounts = file::Mounts::read();
+        let programs = policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts));
+        let watched = Watched::new(&policy.files, &mounts);
+        let known = file::known_trampolines();
+        let launchers = known.iter().chain(&policy.trampolines).filter_map(|path| {
+            mounts
+                .key_of(path)
+                .inspect_err(
+                    |error| tracing::warn!(path = %path.display(), %error, "no such launcher"),
+                )
+                .ok()
+        });
+        Self {
+            exec: programs.map(|key| (key, 1)).collect(),
+            connect: policy.connect.iter().map(|rule| rule.key()).collect(),
+            files: watched.files,
+            names: watched.names,
+            launchers: launchers.map(|key| (key, 1)).collect(),
+            profiled: policy
+                .profiled
+                .iter()
+                .map(|&index| service_number(Some(index)))
+                .collect(),
+        }
     }
-    let watched = Watched::new(&policy.files, &mounts);
-    tell(ebpf, "WATCHED", watched.files)?;
-    tell(ebpf, "WATCHED_NAMES", watched.names)?;
-    let known = file::known_trampolines();
-    let launchers = known.iter().chain(&policy.trampolines).filter_map(|path| {
-        mounts
-            .key_of(path)
-            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "no such launcher"))
-            .ok()
-    });
-    tell(ebpf, "TRAMPOLINES", launchers.map(|key| (key, 1)))
+
+    /// Enters all of it, and takes out what is in `before` alone. What both allow is allowed all the time.
+    pub(crate) fn enter(&self, ebpf: &mut Ebpf, before: &Self) -> Result<(), LoadError> {
+        exchange(ebpf, "EXEC_ALLOW", &self.exec, &before.exec)?;
+        self.enter_flows(ebpf, before)?;
+        // Names before the directories that say there are some.
+        exchange(ebpf, "WATCHED_NAMES", &self.names, &before.names)?;
+        exchange(ebpf, "WATCHED", &self.files, &before.files)?;
+        exchange(ebpf, "TRAMPOLINES", &self.launchers, &before.launchers)?;
+        let mut services: Array<_, Raw<ServiceEntry>> = lend(ebpf, "SERVICES")?;
+        for &number in self.profiled.union(&before.profiled) {
+            let has_profile = self.profiled.contains(&number).into();
+            let entry = Raw(ServiceEntry { has_profile });
+            set(&mut services, "SERVICES", number, entry)?;
+        }
+        Ok(())
+    }
+
+    fn enter_flows(&self, ebpf: &mut Ebpf, before: &Self) -> Result<(), LoadError> {
+        const NAME: &str = "CONNECT_ALLOW";
+        let fail = |source| LoadError::Map { name: NAME, source };
+        let mut map: LpmTrie<_, [u8; 24], u32> = lend(ebpf, NAME)?;
+        let key = |rule: &ConnectKey| Key::new(rule.prefix_bits, lpm_data(rule));
+        for rule in self.connect.difference(&before.connect) {
+            map.insert(&key(rule), 1, 0).map_err(fail)?;
+        }
+        for rule in before.connect.difference(&self.connect) {
+            map.remove(&key(rule)).map_err(fail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Enters what is new or other than before, and takes out what is there no longer.
+fn exchange<K: Copy + Eq + Hash + 'static>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    now: &Entries<K>,
+    before: &Entries<K>,
+) -> Result<(), LoadError> {
+    let is_new = |(key, value): &(&K, &u32)| before.get(key) != Some(value);
+    let new = now.iter().filter(is_new);
+    tell(ebpf, name, new.map(|(&key, &value)| (key, value)))?;
+    let mut map: HashMap<_, Raw<K>, u32> = lend(ebpf, name)?;
+    for key in before.keys().filter(|key| !now.contains_key(key)) {
+        map.remove(&Raw(*key))
+            .map_err(|source| LoadError::Map { name, source })?;
+    }
+    Ok(())
 }
 
 /// Enters all of `entries` into a map.

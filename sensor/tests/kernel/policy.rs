@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clew_protocol::kernel::{Decision, Transport};
-use clew_sensor::{ConnectRule, ExecRule, Mode, Policy};
+use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 
 use crate::Test;
 use crate::stage::Stage;
@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
         "policy::services_behind_one_port_are_told_apart",
         services_behind_one_port_are_told_apart,
     ),
+    ("policy::another_takes_its_place", another_takes_its_place),
     (
         "policy::arguments_are_part_of_the_rule",
         arguments_are_part_of_the_rule,
@@ -71,6 +72,56 @@ fn allowed_programs_run() -> Result<()> {
     client.send(&head)?;
     ensure!(client.answer()? == "status 3");
     ensure!(stage.wait_exec(sequence)?.decision == Decision::Allowed);
+    Ok(())
+}
+
+/// One after the other, on one connection; what is in force at the end is what was said last.
+fn another_takes_its_place() -> Result<()> {
+    let mut stage = Stage::with(Mode::Enforce, "127.0.0.1", 65_536, |_| Policy::default())?;
+    let mut client = stage.connect()?;
+    let (killed, status) = stage.end();
+    let allowed = Policy {
+        exec: vec![
+            shell(Some(&["/bin/sh", "-c", "exit 3"])),
+            shell(Some(&["/bin/sh", "-c", "exit 4"])),
+        ],
+        ..Policy::default()
+    };
+    let narrower = Policy {
+        exec: vec![shell(Some(&["/bin/sh", "-c", "exit 4"]))],
+        ..Policy::default()
+    };
+    for (policy, exit, decision, answer) in [
+        (None, 3, killed, status),
+        (Some(&allowed), 3, Decision::Allowed, "status 3"),
+        (Some(&allowed), 4, Decision::Allowed, "status 4"),
+        (Some(&narrower), 4, Decision::Allowed, "status 4"),
+        (Some(&narrower), 3, killed, status),
+        (Some(&Policy::default()), 4, killed, status),
+    ] {
+        if let Some(policy) = policy {
+            stage.sensor.set_policy(policy)?;
+        }
+        let (sequence, head) = stage.head(&format!("/run/exit%20{exit}"));
+        client.send(&head)?;
+        let said = client.answer()?;
+        ensure!(said == answer, "{policy:?} {exit}: {said}");
+        let seen = stage.wait_exec(sequence)?.decision;
+        // Where arguments decide, it is the kill that does.
+        ensure!(
+            seen == decision || seen.is_stop() && decision.is_stop(),
+            "{seen:?}"
+        );
+    }
+    let watched = Policy {
+        files: vec![FileRule {
+            service: 0,
+            path: "/etc/shadow".into(),
+            watch: Watch::Protect,
+        }],
+        ..Policy::default()
+    };
+    ensure!(stage.sensor.set_policy(&watched).is_err());
     Ok(())
 }
 
