@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clew_protocol::{IncidentId, Sequence};
@@ -68,7 +68,12 @@ struct Shared {
     connections: Arc<Semaphore>,
     listeners: Vec<Listener>,
     stop: watch::Sender<bool>,
+    /// How long connections may go on after that; none: as configured.
+    grace: Mutex<Option<Duration>>,
 }
+
+/// How long a connection without a request is kept when the edge stops.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What others may ask of the edge while it serves.
 #[derive(Clone)]
@@ -115,6 +120,7 @@ impl Edge {
             connections,
             listeners,
             stop: watch::Sender::new(false),
+            grace: Mutex::new(None),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -296,7 +302,25 @@ impl Handle {
         self.shared.listeners.iter().try_for_each(Listener::reload)
     }
 
-    /// Stops accepting; [`Edge::serve`] returns when requests in flight are done.
+    /// As [`Self::shutdown`], with another grace than the configured one.
+    pub fn shutdown_within(&self, grace: Duration) {
+        let own = self.shared.grace.lock();
+        *own.unwrap_or_else(PoisonError::into_inner) = Some(grace);
+        self.shutdown();
+    }
+
+    /// The sockets it listens on, for whoever takes its place; clients that connect meanwhile wait.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        let listeners = self.shared.listeners.iter();
+        listeners.map(|it| it.socket.try_clone()).collect()
+    }
+
+    /// Stops accepting; [`Edge::serve`] returns when requests in flight are done. Connections that wait for a
+    /// request are closed only after a while: their clients may be about to send one, which is served as the last.
     pub fn shutdown(&self) {
         self.shared.stop.send_replace(true);
     }
@@ -343,14 +367,11 @@ fn work(shared: &Arc<Shared>, first: bool, grace: Duration) -> io::Result<()> {
         while let Some(ended) = loops.join_next().await {
             ended.map_err(io::Error::other)??;
         }
-        if first {
+        let grace = shared.grace().unwrap_or(grace);
+        if first && !shared.are_done_within(LINGER.min(grace)).await {
             shared.proxy.cleanup().await;
         }
-        let all = u32::try_from(shared.gateway.limits.connections).unwrap_or(u32::MAX);
-        if tokio::time::timeout(grace, shared.connections.acquire_many(all))
-            .await
-            .is_err()
-        {
+        if !shared.are_done_within(grace).await {
             tracing::warn!("connections still open after the shutdown grace are cut");
         }
         Ok(())
@@ -387,6 +408,20 @@ async fn accept(shared: Arc<Shared>, index: usize) -> io::Result<()> {
 }
 
 impl Shared {
+    /// How long connections may go on, where that was said with the stop.
+    fn grace(&self) -> Option<Duration> {
+        let grace = self.grace.lock();
+        *grace.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no connection is left; false when some are after `span`.
+    async fn are_done_within(&self, span: Duration) -> bool {
+        let all = u32::try_from(self.gateway.limits.connections).unwrap_or(u32::MAX);
+        tokio::time::timeout(span, self.connections.acquire_many(all))
+            .await
+            .is_ok()
+    }
+
     /// Room for one more connection, unless its source is banned.
     fn admit(&self, peer: SocketAddr) -> Option<OwnedSemaphorePermit> {
         let tally = &self.gateway.tally;

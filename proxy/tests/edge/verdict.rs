@@ -267,3 +267,21 @@ fn requests_in_flight_finish_at_shutdown() -> Result<()> {
     ensure!(client.response()?.status == 200);
     wait_until("listener closed", || stage.client().is_err())
 }
+
+/// A client that asks again without having seen that the edge stops is served, and told to connect anew.
+#[test]
+fn no_request_is_lost_at_shutdown() -> Result<()> {
+    let stage = Stage::new(crate::stage::ok)?;
+    let mut client = stage.client()?;
+    ensure!(client.get("/")?.status == 200);
+    stage.handle.shutdown();
+    std::thread::sleep(Duration::from_millis(200));
+    let last = client.get("/")?;
+    ensure!(last.status == 200, "{last:?}");
+    ensure!(
+        last.head.to_lowercase().contains("connection: close"),
+        "{last:?}"
+    );
+    ensure!(client.rest()?.is_empty());
+    Ok(())
+}
