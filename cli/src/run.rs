@@ -47,9 +47,9 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     let (mut kernel, tagging) = load(&configuration)?.unzip();
     let rules = configuration.inspection.as_ref().map(Inspection::open);
     let edge = Edge::bind(edge_config(&configuration, tagging, rules.transpose()?))?;
-    for socket in edge.sockets() {
+    for socket in edge.sockets()? {
         if let Some(kernel) = &mut kernel {
-            let told = kernel.sensor.pass_over(socket);
+            let told = kernel.sensor.pass_over(&socket);
             told.context("the kernel cannot be told which sockets the proxy listens on")?;
         }
     }

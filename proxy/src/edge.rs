@@ -130,17 +130,18 @@ impl Edge {
     }
 
     /// The sockets it listens on.
-    pub fn sockets(&self) -> impl Iterator<Item = &TcpListener> {
-        self.shared.listeners.iter().map(|it| &it.socket)
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.shared.sockets()
     }
 
     /// A handle on this edge; any number may be held.
     pub fn handle(&self) -> Handle {
-        let addresses = self
-            .shared
-            .listeners
-            .iter()
-            .filter_map(|it| it.socket.local_addr().ok());
+        let sockets = self.shared.sockets().unwrap_or_default();
+        let addresses = sockets.iter().filter_map(|it| it.local_addr().ok());
         Handle {
             shared: self.shared.clone(),
             addresses: addresses.collect(),
@@ -315,8 +316,7 @@ impl Handle {
     ///
     /// No descriptors left.
     pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
-        let listeners = self.shared.listeners.iter();
-        listeners.map(|it| it.socket.try_clone()).collect()
+        self.shared.sockets()
     }
 
     /// Stops accepting; [`Edge::serve`] returns when requests in flight are done. Connections that wait for a
@@ -367,6 +367,7 @@ fn work(shared: &Arc<Shared>, first: bool, grace: Duration) -> io::Result<()> {
         while let Some(ended) = loops.join_next().await {
             ended.map_err(io::Error::other)??;
         }
+        shared.listeners.iter().for_each(Listener::close);
         let grace = shared.grace().unwrap_or(grace);
         if first && !shared.are_done_within(LINGER.min(grace)).await {
             shared.proxy.cleanup().await;
@@ -379,7 +380,9 @@ fn work(shared: &Arc<Shared>, first: bool, grace: Duration) -> io::Result<()> {
 }
 
 async fn accept(shared: Arc<Shared>, index: usize) -> io::Result<()> {
-    let socket = shared.listeners[index].socket.try_clone()?;
+    let Some(socket) = shared.listeners[index].socket()? else {
+        return Ok(());
+    };
     let listener = tokio::net::TcpListener::from_std(socket)?;
     let mut stop = shared.stop.subscribe();
     loop {
@@ -408,6 +411,11 @@ async fn accept(shared: Arc<Shared>, index: usize) -> io::Result<()> {
 }
 
 impl Shared {
+    fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        let sockets = self.listeners.iter().map(Listener::socket);
+        sockets.filter_map(io::Result::transpose).collect()
+    }
+
     /// How long connections may go on, where that was said with the stop.
     fn grace(&self) -> Option<Duration> {
         let grace = self.grace.lock();

@@ -1,8 +1,9 @@
 //! Where clients come in: sockets, and the certificates that are shown there.
 
+use std::io;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use pingora::listeners::tls::Acceptor;
@@ -17,7 +18,8 @@ use crate::edge::BindError;
 
 /// One of them.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+    /// None once nobody is to come in any more.
+    socket: Mutex<Option<TcpListener>>,
     pub(crate) proxy_protocol: bool,
     tls: Option<Tls>,
 }
@@ -50,10 +52,25 @@ impl Listener {
         socket.set_nonblocking(true).map_err(listen)?;
         let tls = config.tls.as_ref().map(Tls::load).transpose()?;
         Ok(Self {
-            socket,
+            socket: Mutex::new(Some(socket)),
             proxy_protocol: config.proxy_protocol,
             tls,
         })
+    }
+
+    /// The socket, for others to hold too; none once it is closed.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left.
+    pub(crate) fn socket(&self) -> io::Result<Option<TcpListener>> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.as_ref().map(TcpListener::try_clone).transpose()
+    }
+
+    /// Nobody comes in from now on, unless others hold the socket too.
+    pub(crate) fn close(&self) {
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// What a connection that comes in now is shown; none for plain HTTP.
