@@ -177,14 +177,24 @@ impl Bans {
         let now = Moment::now();
         let entries = self.entries.iter().filter(|entry| entry.until > now);
         entries
-            .map(|entry| Ban {
-                source: *entry.key(),
-                since: entry.since,
-                until: entry.until,
-                incident: entry.incident,
-                dropped: self.barrier.get().and_then(|it| it.dropped(*entry.key())),
-            })
+            .map(|entry| self.described(*entry.key(), *entry))
             .collect()
+    }
+
+    /// The ban of just this source, which is canonical.
+    pub(crate) fn find(&self, source: IpNet) -> Option<Ban> {
+        let entry = *self.entries.get(&source)?;
+        Some(self.described(source, entry))
+    }
+
+    fn described(&self, source: IpNet, entry: Entry) -> Ban {
+        Ban {
+            source,
+            since: entry.since,
+            until: entry.until,
+            incident: entry.incident,
+            dropped: self.barrier.get().and_then(|it| it.dropped(source)),
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

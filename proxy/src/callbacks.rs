@@ -352,7 +352,8 @@ impl ProxyHttp for Callbacks {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Self::CTX) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
+        self.count_ending(session, error, ctx);
         let status = session
             .response_written()
             .map(|header| header.status.as_u16());

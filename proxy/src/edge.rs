@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::client::Neighbours;
 use crate::config::{Config, Rulebook};
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, Tally};
+use crate::endings::{EndingTally, Endings};
 use crate::exchange::Gateway;
 use crate::flight::Flights;
 use crate::gate::Gate;
@@ -70,6 +72,9 @@ struct Shared {
     stop: watch::Sender<bool>,
     /// How long connections may go on after that; none: as configured.
     grace: Mutex<Option<Duration>>,
+    /// Loops that accept, and how many there are to be.
+    accepting: AtomicUsize,
+    acceptors: usize,
 }
 
 /// How long a connection without a request is kept when the edge stops.
@@ -107,6 +112,7 @@ impl Edge {
             flights: Flights::new(first)?,
             bans: Bans::new(config.limits.bans),
             tally,
+            endings: EndingTally::default(),
             limits: config.limits,
         });
         let proxy = Arc::new(proxy(gateway.clone(), config.threads));
@@ -118,9 +124,11 @@ impl Edge {
             proxy,
             gateway,
             connections,
+            acceptors: config.threads.max(1) * listeners.len(),
             listeners,
             stop: watch::Sender::new(false),
             grace: Mutex::new(None),
+            accepting: AtomicUsize::new(0),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -229,6 +237,11 @@ impl Handle {
         self.shared.gateway.bans.list()
     }
 
+    /// The ban of just this source.
+    pub fn find_ban(&self, source: impl Into<IpNet>) -> Option<Ban> {
+        self.shared.gateway.bans.find(canonical(source.into()))
+    }
+
     /// Forgets the bans that have ended. They refuse nobody before that either.
     pub fn sweep_bans(&self) {
         self.shared.gateway.bans.sweep();
@@ -272,6 +285,17 @@ impl Handle {
     /// Sums since start.
     pub fn counters(&self) -> Counters {
         self.shared.gateway.tally.read()
+    }
+
+    /// What became of requests since start.
+    pub fn endings(&self) -> Endings {
+        self.shared.gateway.endings.read()
+    }
+
+    /// Whether all listeners take connections: not before [`Edge::serve`], nor after [`Self::shutdown`].
+    pub fn is_accepting(&self) -> bool {
+        let accepting = self.shared.accepting.load(Ordering::Acquire);
+        accepting == self.shared.acceptors && !*self.shared.stop.borrow()
     }
 
     /// Upstream attempts in flight; zero without tagging.
@@ -385,6 +409,7 @@ async fn accept(shared: Arc<Shared>, index: usize) -> io::Result<()> {
     };
     let listener = tokio::net::TcpListener::from_std(socket)?;
     let mut stop = shared.stop.subscribe();
+    shared.accepting.fetch_add(1, Ordering::AcqRel);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -1,6 +1,7 @@
 //! What one request carries, and what all of them share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clew_protocol::report::Outcome;
 use clew_protocol::{IncidentId, Moment, RequestId};
@@ -12,6 +13,7 @@ use crate::bans::Bans;
 use crate::client::Neighbours;
 use crate::config::{Limits, Reports, Tagging};
 use crate::counters::Tally;
+use crate::endings::{Ending, EndingTally};
 use crate::flight::{Flight, Flights, Upstream};
 use crate::gate::Gate;
 use crate::held::Held;
@@ -39,6 +41,7 @@ pub(crate) struct Gateway {
     pub(crate) gate: Gate,
     pub(crate) bans: Bans,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) endings: EndingTally,
 }
 
 /// What one request carries.
@@ -71,6 +74,8 @@ pub(crate) struct Exchange {
     pub(crate) answered: Option<Moment>,
     /// Answered by the edge after a failure, with nothing of the request left on the connection.
     pub(crate) reusable: bool,
+    /// What became of it is counted.
+    pub(crate) is_counted: bool,
 }
 
 impl Exchange {
@@ -95,6 +100,7 @@ impl Exchange {
             asked: None,
             answered: None,
             reusable: false,
+            is_counted: false,
         }
     }
 
@@ -109,6 +115,11 @@ impl Exchange {
             .or_err(ErrorType::InternalError, "a request id is always ASCII")?;
         self.id_value = Some(value.clone());
         Ok(value)
+    }
+
+    /// Since its head was read.
+    pub(crate) fn age(&self) -> Duration {
+        Moment::now().since(self.started)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -158,6 +169,12 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if let Some(upload) = self.upload.take() {
             upload.gateway.end_attempt(self, None);
+            if !self.is_counted {
+                upload
+                    .gateway
+                    .endings
+                    .add(Ending::Malformed, None, self.age());
+            }
         }
     }
 }

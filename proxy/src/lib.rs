@@ -15,6 +15,7 @@ mod connection;
 mod counters;
 mod downstream;
 mod edge;
+mod endings;
 mod exchange;
 mod flight;
 mod framing;
@@ -42,6 +43,7 @@ pub use config::{
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};
+pub use endings::{BUCKETS_SECONDS, Ending, Endings};
 pub use inspection::{ShadowExample, ShadowReport};
 pub use page::{Page, Pages};
 pub use rate::{RateKey, RateLimit, RateLimits};
