@@ -12,6 +12,7 @@ use clew_protocol::kernel::{
 };
 use clew_protocol::{IncidentId, Moment, Sequence};
 
+use crate::correlator::Deed;
 use crate::proof::Attribution;
 use crate::provenance::Write;
 use crate::requests::Requests;
@@ -345,6 +346,18 @@ impl Case {
                 exec_to_ban_ms: since(self.banned_at),
             },
             degraded,
+        }
+    }
+
+    /// What has become of the ban that was asked for.
+    pub(crate) fn note(&mut self, deed: Deed, at: Moment) {
+        match (deed, &mut self.ban) {
+            (Deed::Banned { span }, Some(ban)) => {
+                self.banned_at.get_or_insert(at);
+                ban.seconds = span.as_secs();
+            }
+            (Deed::Spared, _) => self.ban = None,
+            (Deed::Banned { .. }, None) => {}
         }
     }
 

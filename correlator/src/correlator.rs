@@ -75,7 +75,12 @@ pub enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
     /// The ban is in force.
-    Banned,
+    Banned {
+        /// For how long: whoever has offended before is banned longer.
+        span: Duration,
+    },
+    /// There is no ban: the source is not to be banned, or bans are only rehearsed.
+    Spared,
 }
 
 /// Sums since start.
@@ -155,14 +160,10 @@ impl Correlator {
         match input {
             Input::Proxy(record) => self.proxy(record, actions),
             Input::Kernel(event) => self.kernel(event, actions),
-            Input::Acted {
-                incident,
-                deed: Deed::Banned,
-                at,
-            } => {
+            Input::Acted { incident, deed, at } => {
                 let case = self.docket.all_mut().find(|case| case.id == incident);
                 if let Some(case) = case {
-                    case.banned_at.get_or_insert(at);
+                    case.note(deed, at);
                 }
             }
             Input::Tick(now) => self.tick(now, actions),

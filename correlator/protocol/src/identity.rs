@@ -15,6 +15,7 @@ pub const TOKEN_HEADER: &str = "x-clew-token";
 /// `x-request-id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RequestId(pub Uuid);
 
 impl RequestId {
@@ -33,6 +34,7 @@ impl fmt::Display for RequestId {
 /// The public name of an incident: a UUIDv7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct IncidentId(pub Uuid);
 
 impl fmt::Display for IncidentId {
@@ -58,6 +60,7 @@ pub struct ServiceId(pub u8);
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Sequence(pub u64);
 
 impl Sequence {

@@ -11,6 +11,7 @@ use crate::{IncidentId, RequestId, Sequence};
 
 /// One incident: a request (or a few that it could have been) and what its lineage did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Incident {
     /// RFC 3339, UTC, of the first kernel decision. Filled by whoever owns a wall clock.
     #[serde(rename = "@timestamp")]
@@ -46,6 +47,7 @@ pub struct Incident {
 
 /// Kernel records that got lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Loss {
     /// Of which kind.
     pub class: LostClass,
@@ -56,6 +58,7 @@ pub struct Loss {
 /// The strongest measure taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum IncidentAction {
     /// Nothing was stopped (mode `observe` or `learn`).
     Observed,
@@ -69,12 +72,14 @@ pub enum IncidentAction {
 
 /// The HTTP side.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct IncidentRequest {
     /// Public name.
     pub id: RequestId,
     /// The attempt.
     pub sequence: Sequence,
     /// `source.ip`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub source_ip: IpAddr,
     /// `source.port`.
     pub source_port: u16,
@@ -87,6 +92,7 @@ pub struct IncidentRequest {
     /// Name of the configured service.
     pub service: String,
     /// `destination`: where the attempt went.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub upstream: SocketAddr,
     /// Status the client got, if any.
     pub status: Option<u16>,
@@ -99,6 +105,7 @@ pub struct IncidentRequest {
 
 /// One thing the lineage did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Step {
     /// Milliseconds after the request's head was read (negative never occurs; 0 when unknown).
     pub at_ms: f64,
@@ -117,6 +124,7 @@ pub struct Step {
 
 /// Who has written a file. Nothing is done to him for what others make of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Writer {
     /// RFC 3339, UTC: when the request first opened the file to write it, or put it where it is.
     pub at: String,
@@ -137,6 +145,7 @@ pub struct Writer {
 /// Kinds of step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum StepKind {
     /// A program start.
     Exec(Box<ExecStep>),
@@ -149,6 +158,7 @@ pub enum StepKind {
         /// `process.name`.
         comm: String,
         /// `destination`.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
         target: SocketAddr,
         /// `network.transport`.
         transport: Transport,
@@ -172,6 +182,7 @@ pub enum StepKind {
 
 /// `process.*` of a program start. Byte strings are shown as lossy UTF-8.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ExecStep {
     /// `process.pid`.
     pub pid: u32,
@@ -203,8 +214,10 @@ pub struct ExecStep {
 
 /// A ban as the record shows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BanRecord {
     /// Whom.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub address: IpAddr,
     /// For how long, seconds.
     pub seconds: u64,
@@ -212,6 +225,7 @@ pub struct BanRecord {
 
 /// How fast, in milliseconds from the kernel's first decision.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Timing {
     /// Until the proxy stopped relaying.
     pub exec_to_cancel_ms: Option<f64>,

@@ -34,6 +34,7 @@ pub enum KernelEvent {
 /// Kinds of events that can be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum LostClass {
     /// Requests of which it cannot be known any more who read them.
     Bound,
@@ -98,6 +99,7 @@ pub struct Handed {
 /// How a task came to carry a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Strength {
     /// The thread read the request itself, or the process was forked (not cloned as a thread)
     /// from the thread that did, directly or over generations.
@@ -128,6 +130,7 @@ pub struct Lineage {
 /// What the kernel did with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Decision {
     /// In the profile or on the allow list.
     Allowed,
@@ -207,6 +210,7 @@ pub struct FileAccess {
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Access {
     /// To be read, or run by an interpreter.
     Read,
@@ -217,6 +221,7 @@ pub enum Access {
 /// Transport protocol of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Transport {
     /// TCP (`connect`).
     Tcp,
@@ -263,6 +268,7 @@ pub struct Process {
 
 /// One step up the process tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Ancestor {
     /// Process id (tgid).
     pub pid: u32,

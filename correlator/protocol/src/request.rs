@@ -93,10 +93,12 @@ pub struct RequestStarted {
 /// What the rules of the edge had to say of a request when it went upstream. It is suspicion and no
 /// proof: nobody is banned for it, but where several requests could have been it, it says which is likelier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EdgeFindings {
     /// Inbound anomaly score, as the Core Rule Set counts it; 0 where `rules` is empty.
     pub score: i64,
     /// Ids of the rules that matched and say so (`log`), in order; at most [`EDGE_RULES`].
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<u64>))]
     pub rules: Box<[u64]>,
 }
 

@@ -11,6 +11,7 @@ use crate::{IncidentId, Sequence};
 /// What an attribution rests on, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Proof {
     /// Bytes of this request's inputs, in no other candidate, appear in the event.
     Content,

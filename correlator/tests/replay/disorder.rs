@@ -1,5 +1,7 @@
 //! Whatever comes in whatever order, with whatever times: no panic, and the bounds hold.
 
+use std::time::Duration;
+
 use clew_correlator::{Deed, Input};
 use clew_protocol::kernel::{Access, Decision, KernelEvent, LostClass, Strength};
 use clew_protocol::{IncidentId, Moment};
@@ -101,7 +103,12 @@ fn odd(dice: &mut Dice, scene: &mut Scene, at: u64) {
         0 => Input::Kernel(KernelEvent::Lost { class, total }),
         _ => Input::Acted {
             incident: IncidentId(Uuid::from_u128(1)),
-            deed: Deed::Banned,
+            deed: [
+                Deed::Spared,
+                Deed::Banned {
+                    span: Duration::from_secs(60),
+                },
+            ][dice.roll(2) as usize],
             at: Moment(at),
         },
     });
