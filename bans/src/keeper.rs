@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::register::{Ban, Banned, Order, Refusal, Register};
+use crate::register::{Ban, Banned, Cause, Order, Refusal, Register};
 use crate::store::{Store, StoreError};
 use crate::{Policy, Wall};
 
@@ -32,6 +32,17 @@ pub trait Table: Send + Sync {
 /// When a change was made, in the order of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u64);
+
+/// Orders since start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Bans by verdict, prolonged ones too.
+    pub verdicts: u64,
+    /// Bans by hand.
+    pub hands: u64,
+    /// Refused, because the source is never banned.
+    pub spared: u64,
+}
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +77,7 @@ struct State {
     durable: u64,
     /// Why the last transaction failed, if it did.
     trouble: Option<String>,
+    tally: Tally,
     stopping: bool,
     thread: Option<JoinHandle<()>>,
 }
@@ -102,6 +114,7 @@ impl Keeper {
             made: 0,
             durable: 0,
             trouble: None,
+            tally: Tally::default(),
             stopping: false,
             thread: None,
         };
@@ -138,7 +151,9 @@ impl Keeper {
     pub fn ban(&self, order: &Order) -> Result<(Banned, Stamp), Refusal> {
         let mut state = self.0.state();
         let now = (self.0.clock)();
-        let banned = state.register.ban(order, now)?;
+        let outcome = state.register.ban(order, now);
+        state.tally.count(order, &outcome);
+        let banned = outcome?;
         if let Some(evicted) = banned.evicted {
             self.0.table.admit(evicted);
         }
@@ -204,6 +219,16 @@ impl Keeper {
         self.len() == 0
     }
 
+    /// Orders since start.
+    pub fn tally(&self) -> Tally {
+        self.0.state().tally
+    }
+
+    /// The time that bans are measured by.
+    pub fn now(&self) -> Wall {
+        (self.0.clock)()
+    }
+
     /// Sources whose bans are not on disk as they are.
     pub fn pending(&self) -> usize {
         self.0.state().register.pending()
@@ -224,6 +249,17 @@ impl Keeper {
         };
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
             tracing::error!("the thread that writes bans panicked");
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, order: &Order, outcome: &Result<Banned, Refusal>) {
+        match (outcome, order.cause) {
+            (Ok(_), Cause::Verdict(..)) => self.verdicts += 1,
+            (Ok(_), Cause::Hand(_)) => self.hands += 1,
+            (Err(Refusal::Spared { .. }), _) => self.spared += 1,
+            (Err(_), _) => {}
         }
     }
 }

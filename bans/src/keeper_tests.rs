@@ -8,7 +8,7 @@ use redb::backends::FileBackend;
 use uuid::Uuid;
 
 use super::*;
-use crate::register::{Cause, Span};
+use crate::register::Span;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -16,7 +16,7 @@ mod register;
 mod store;
 mod wall;
 
-pub use keeper::{Durability, Keeper, Stamp, Table};
+pub use keeper::{Durability, Keeper, Stamp, Table, Tally};
 pub use policy::Policy;
 pub use register::{Ban, Banned, Cause, Order, Refusal, Register, Span};
 pub use store::{Store, StoreError};

@@ -21,12 +21,19 @@ const LIST: u32 = 10;
 /// What the kernel side has counted by the last beat.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Sums {
-    sensor: clew_sensor::Counters,
-    correlator: clew_correlator::Counters,
+    pub(crate) sensor: clew_sensor::Counters,
+    pub(crate) correlator: clew_correlator::Counters,
+}
+
+/// A beat: what it has counted, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pulse {
+    pub(crate) at: Moment,
+    pub(crate) sums: Sums,
 }
 
 /// The latest of them; none yet before the first beat, nor where there is no sensor.
-pub(crate) type Latest = Arc<Mutex<Option<Sums>>>;
+pub(crate) type Latest = Arc<Mutex<Option<Pulse>>>;
 
 /// What has been seen, beat by beat.
 pub(crate) struct Beat {
@@ -81,7 +88,8 @@ impl Beat {
             sensor: sensor.counters(),
             correlator: correlator.counters(),
         };
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(sums);
+        let pulse = Pulse { at: now, sums };
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(pulse);
         Ok(())
     }
 

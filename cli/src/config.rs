@@ -13,6 +13,7 @@ use clew_proxy::{
 use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 use ipnet::IpNet;
 
+use crate::api::access::Remote;
 use crate::inspection::Inspection;
 use crate::raw;
 
@@ -31,9 +32,12 @@ pub(crate) struct Configuration {
     /// None: the edge runs alone.
     pub(crate) sensor: Option<SensorConfiguration>,
     pub(crate) ban: bool,
-    pub(crate) ban_span: Duration,
+    pub(crate) bans: clew_bans::Policy,
     /// Interfaces that banned sources are refused at.
     pub(crate) ban_interfaces: Vec<String>,
+    /// None: the admin API is at its socket alone.
+    pub(crate) admin: Option<Remote>,
+    pub(crate) observe: Option<SocketAddr>,
     pub(crate) state: PathBuf,
     pub(crate) user: String,
 }
@@ -112,7 +116,9 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         inspection: Inspection::load(&raw.rules, &overrides.rules)?,
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
         ban: raw.ban.enabled,
-        ban_span: Duration::from_secs(raw.ban.seconds),
+        bans: bans(&raw)?,
+        admin: Remote::check(&raw.admin)?,
+        observe: raw.observe.listen,
         ban_interfaces: raw.ban.interfaces.clone(),
         user: raw.state.user.clone(),
         services,
@@ -266,6 +272,38 @@ fn limits(raw: &raw::LimitsTable) -> Result<Limits> {
         "limits.head_bytes must be at least 1024"
     );
     Ok(limits)
+}
+
+fn bans(raw: &raw::Root) -> Result<clew_bans::Policy> {
+    let table = &raw.ban;
+    for (key, bits, most) in [
+        ("ipv4_prefix", table.ipv4_prefix, 32),
+        ("ipv6_prefix", table.ipv6_prefix, 128),
+    ] {
+        // A shorter one would be a large part of all there are.
+        ensure!(
+            (8..=most).contains(&bits),
+            "ban.{key} = {bits}: a ban is for 8 to {most} bits of an address"
+        );
+    }
+    ensure!(table.seconds > 0, "ban.seconds must be at least 1");
+    ensure!(
+        table.escalation > 0,
+        "ban.escalation must be at least 1, which is none"
+    );
+    let mut never = networks("ban.never", &table.never)?;
+    never.extend(networks("trust.hops", &raw.trust.hops)?);
+    Ok(clew_bans::Policy {
+        span: Duration::from_secs(table.seconds),
+        escalation: table.escalation,
+        longest: Duration::from_secs(table.longest_seconds),
+        memory: Duration::from_secs(table.memory_seconds),
+        ipv4_prefix: table.ipv4_prefix,
+        ipv6_prefix: table.ipv6_prefix,
+        never,
+        shared: networks("trust.shared", &raw.trust.shared)?,
+        dry_run: table.dry_run,
+    })
 }
 
 fn sensor(
@@ -514,6 +552,9 @@ mod tests {
             "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\ntls = {}\n",
             "[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\ntls = { server_name = \"\" }\n",
             "[sensor]\nmode = \"pray\"\n",
+            "[ban]\nipv4_prefix = 0\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n",
+            "[ban]\nescalation = 0\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n",
+            "[ban]\nnever = [\"nobody\"]\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n",
             "[trust]\nhops = [\"300.1.1.1\"]\n[[service]]\nname = \"a\"\nupstreams = [\"127.0.0.1:1\"]\n",
             "",
         ] {

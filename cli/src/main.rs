@@ -1,12 +1,17 @@
 //! The `clew` command.
 #![forbid(unsafe_code)]
 
-mod admin;
+mod api;
+mod ask;
+mod audit;
+mod banning;
 mod barrier;
 mod beat;
 mod config;
 mod inspection;
+mod journal;
 mod log;
+mod metrics;
 mod privilege;
 mod raw;
 mod rules;
@@ -14,17 +19,17 @@ mod run;
 mod show;
 mod store;
 mod tend;
+mod top;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use clew_protocol::incident::Incident;
-use ipnet::IpNet;
 
-use crate::admin::{Reply, Request, ask};
+use crate::ask::{AuditArgs, BansCommand};
 use crate::config::{Overrides, default_state};
 use crate::raw::ModeName;
 use crate::show::Style;
@@ -85,6 +90,12 @@ enum Command {
     },
     /// What the clew that runs has counted since it started
     Counters(StateArgs),
+    /// What runs, and how it is
+    Status(StateArgs),
+    /// Who has changed what
+    Audit(AuditArgs),
+    /// Watch the clew that runs
+    Top(StateArgs),
 }
 
 #[derive(Args)]
@@ -123,31 +134,6 @@ enum IncidentsCommand {
     Show {
         /// Its id, or the start of it; "last" for the newest
         id: String,
-        #[command(flatten)]
-        state: StateArgs,
-    },
-}
-
-#[derive(Subcommand)]
-enum BansCommand {
-    /// Bans in force
-    List(StateArgs),
-    /// Refuse an address, or all of a prefix
-    Add {
-        /// IPv4 or IPv6 address, or a prefix (203.0.113.0/24)
-        #[arg(value_name = "ADDRESS or PREFIX", value_parser = source)]
-        source: IpNet,
-        /// For how long
-        #[arg(long, default_value_t = 3600)]
-        seconds: u64,
-        #[command(flatten)]
-        state: StateArgs,
-    },
-    /// Lift a ban
-    Remove {
-        /// What was banned
-        #[arg(value_name = "ADDRESS or PREFIX", value_parser = source)]
-        source: IpNet,
         #[command(flatten)]
         state: StateArgs,
     },
@@ -204,8 +190,11 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Doctor { clean, json } => return doctor(clean, json),
         Command::Incidents { command } => incidents(command)?,
         Command::Rules { command } => return rules::run(command),
-        Command::Bans { command } => bans(command)?,
-        Command::Counters(state) => counters(&state)?,
+        Command::Bans { command } => ask::bans(command)?,
+        Command::Counters(state) => ask::counters(&state)?,
+        Command::Status(state) => ask::status(&state)?,
+        Command::Audit(args) => ask::audit(&args)?,
+        Command::Top(state) => top::run(&state.directory(), state.json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -300,74 +289,4 @@ fn find<'a>(incidents: &'a [Incident], id: &str, state: &Path) -> Result<&'a Inc
             state.display()
         ),
     }
-}
-
-fn counters(state: &StateArgs) -> Result<()> {
-    let reply = ask(&state.directory(), &Request::Counters)?;
-    let Reply::Counters { edge, kernel } = &reply else {
-        bail!("unexpected answer");
-    };
-    if state.json {
-        println!("{}", serde_json::to_string_pretty(&reply)?);
-        return Ok(());
-    }
-    let kernel = kernel.as_ref().and_then(serde_json::Value::as_object);
-    let parts = kernel.into_iter().flatten();
-    let edge = ("edge".to_owned(), edge.clone());
-    for (part, sums) in std::iter::once((&edge.0, &edge.1)).chain(parts) {
-        println!("{part}");
-        for (name, sum) in sums.as_object().into_iter().flatten() {
-            println!("  {name:28} {sum}");
-        }
-    }
-    Ok(())
-}
-
-/// An address is a prefix of full length.
-fn source(text: &str) -> Result<IpNet, String> {
-    let address = text.parse::<IpAddr>().map(IpNet::from);
-    let source = address.or_else(|_| text.parse::<IpNet>());
-    let source = source.map_err(|_| "neither an address nor a prefix like 203.0.113.0/24")?;
-    if source.prefix_len() == 0 {
-        return Err("that would be everybody".to_owned());
-    }
-    Ok(source.trunc())
-}
-
-fn bans(command: BansCommand) -> Result<()> {
-    let (state, request) = match command {
-        BansCommand::List(state) => (state, Request::Bans),
-        BansCommand::Add {
-            source,
-            seconds,
-            state,
-        } => (state, Request::Ban { source, seconds }),
-        BansCommand::Remove { source, state } => (state, Request::Unban { source }),
-    };
-    let is_ban = matches!(request, Request::Ban { .. });
-    let reply = ask(&state.directory(), &request)?;
-    if state.json {
-        println!("{}", serde_json::to_string_pretty(&reply)?);
-        return Ok(());
-    }
-    match reply {
-        Reply::Bans { bans } if bans.is_empty() => println!("no bans"),
-        Reply::Bans { bans } => {
-            for ban in bans {
-                let why = ban.incident.unwrap_or_else(|| "by hand".to_owned());
-                print!("{:43}  {:>6} s left  {why}", ban.source, ban.seconds_left);
-                match ban.dropped {
-                    Some(dropped) => println!("  {} packets dropped", dropped.packets),
-                    None => println!(),
-                }
-            }
-        }
-        Reply::Done { changed: true } => println!("done"),
-        Reply::Done { changed: false } if is_ban => {
-            bail!("not banned: a trusted hop is there (trust.hops), and everybody behind it")
-        }
-        Reply::Done { changed: false } => println!("there was no such ban"),
-        Reply::Counters { .. } | Reply::Error { .. } => bail!("unexpected answer"),
-    }
-    Ok(())
 }

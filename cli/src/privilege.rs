@@ -34,8 +34,11 @@ impl Account {
 }
 
 /// Every file Clew keeps in its state directory.
-const OURS: [&str; 5] = [
+const OURS: [&str; 8] = [
     "admin.sock",
+    "audit.jsonl",
+    "audit.jsonl.1",
+    "bans.redb",
     "incidents.jsonl",
     "incidents.jsonl.1",
     "profile.json",

@@ -19,6 +19,8 @@ pub(crate) struct Root {
     pub(crate) sensor: Sensor,
     pub(crate) allow: Allow,
     pub(crate) ban: BanTable,
+    pub(crate) admin: AdminTable,
+    pub(crate) observe: ObserveTable,
     pub(crate) state: State,
     pub(crate) edge: EdgeTable,
 }
@@ -322,8 +324,25 @@ pub(crate) struct AllowConnect {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BanTable {
+    /// Whether verdicts ban; default yes. A hand may, either way.
     pub(crate) enabled: bool,
+    /// Of a first offence, seconds; default an hour.
     pub(crate) seconds: u64,
+    /// Each further offence is punished so many times longer; default 4, and 1 is no escalation.
+    pub(crate) escalation: u32,
+    /// No ban that the escalation measures is longer, seconds; default a week.
+    pub(crate) longest_seconds: u64,
+    /// How long after the end of a ban an offence is a further one, seconds; default a week.
+    pub(crate) memory_seconds: u64,
+    /// Bits of an IPv4 address that are banned for one offender; default 32.
+    pub(crate) ipv4_prefix: u8,
+    /// Bits of an IPv6 address; default 64, for an end site has as many addresses.
+    pub(crate) ipv6_prefix: u8,
+    /// Networks and addresses that are never banned, by nobody; default none, beside `trust.hops`.
+    pub(crate) never: Vec<String>,
+    /// Bans are entered, shown and logged, and refuse nobody; default no.
+    pub(crate) dry_run: bool,
+    /// Interfaces that banned sources are refused at; default none.
     pub(crate) interfaces: Vec<String>,
 }
 
@@ -332,9 +351,47 @@ impl Default for BanTable {
         Self {
             enabled: true,
             seconds: 3600,
+            escalation: 4,
+            longest_seconds: 7 * 86_400,
+            memory_seconds: 7 * 86_400,
+            ipv4_prefix: 32,
+            ipv6_prefix: 64,
+            never: Vec::new(),
+            dry_run: false,
             interfaces: Vec::new(),
         }
     }
+}
+
+/// The admin API on TCP, beside its socket in the state directory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AdminTable {
+    /// Where, beside the socket; default nowhere. Other than loopback only with `tls`.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Who may ask, a line each: a name and a token. Default nobody; needed without `tls`.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Clients show a certificate; default plain HTTP.
+    pub(crate) tls: Option<AdminTls>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminTls {
+    /// The API's own chain, PEM.
+    pub(crate) certificate: PathBuf,
+    /// Its key, PEM.
+    pub(crate) key: PathBuf,
+    /// Whose certificates clients may show, PEM.
+    pub(crate) client_authorities: PathBuf,
+}
+
+/// Metrics and health on a port of their own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ObserveTable {
+    /// Where, for anybody who can connect; default nowhere: the admin socket has them too.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Deserialize)]

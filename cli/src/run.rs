@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow};
+use clew_bans::Keeper;
 use clew_correlator::profile::Profile;
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
@@ -17,7 +18,11 @@ use clew_proxy::{Announcer, Edge, Handle, RulesConfig, StopCount, Tagging};
 use clew_sensor::{LoadError, Mode, Sensor, Service};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::api::Desk;
+use crate::api::serve::Sockets;
+use crate::api::status::{About, ServiceStatus};
+use crate::audit::Audit;
+use crate::banning;
 use crate::barrier;
 use crate::beat::Latest;
 use crate::config::{Configuration, SensorConfiguration};
@@ -67,8 +72,13 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
         let barrier = raised.context("ban.interfaces: banned sources cannot be refused there")?;
         barrier::raise(&edge.handle(), barrier);
     }
-    let admin = Admin::bind(&configuration.state)?;
+    let admin = Sockets::bind(
+        &configuration.state,
+        configuration.admin.as_ref(),
+        configuration.observe,
+    )?;
     let store = Store::open(&configuration.state)?;
+    let desk = desk(&configuration, &edge.handle(), kernel.as_ref(), &store)?;
     if let Some(account) = &account {
         give_away(&configuration.state, admin.path(), account, kernel.as_ref())?;
     }
@@ -81,12 +91,22 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
     // From here on there are threads, and no rights.
     let handle = edge.handle();
     stop_on_signal(handle.clone())?;
-    let sums = Latest::default();
-    serve_admin(&admin, handle.clone(), sums.clone())?;
+    let (bans, latest) = (desk.bans.clone(), desk.latest.clone());
+    bans.start()?;
+    let socket = admin.serve(desk)?;
     let stop = Arc::new(AtomicBool::new(false));
     // The last that can fail: an error after it would leave the programs in the kernel.
     let tender = kernel
-        .map(|it| tend(it, &configuration, store, &handle, &stop, sums))
+        .map(|it| {
+            tend(
+                it,
+                &configuration,
+                store,
+                &handle,
+                &stop,
+                (bans.clone(), latest),
+            )
+        })
         .transpose()?;
     if sensor {
         run_soon(EDGE);
@@ -105,7 +125,8 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
             .join()
             .unwrap_or_else(|_| Err(anyhow!("the correlator thread panicked")))
     });
-    let _ = std::fs::remove_file(admin.path());
+    bans.stop();
+    let _ = std::fs::remove_file(socket);
     served?;
     tended?;
     if configuration.keeps_programs() {
@@ -230,6 +251,48 @@ fn edge_config(
     }
 }
 
+/// What the admin API looks at and acts on; with it the bans of an earlier run are in force again.
+fn desk(
+    configuration: &Configuration,
+    handle: &Handle,
+    kernel: Option<&Kernel>,
+    store: &Store,
+) -> Result<Desk> {
+    let state = &configuration.state;
+    let (policy, capacity) = (configuration.bans.clone(), configuration.limits.bans);
+    let services = configuration.services.iter().map(|service| ServiceStatus {
+        name: service.name.clone(),
+        hosts: service.hosts.clone(),
+        upstreams: service.upstreams.iter().map(ToString::to_string).collect(),
+    });
+    let missing = kernel.map(|it| it.sensor.missing()).unwrap_or_default();
+    let rules = configuration.inspection.as_ref();
+    Ok(Desk {
+        bans: banning::open(state, policy, capacity, handle.clone())?,
+        handle: handle.clone(),
+        latest: Latest::default(),
+        incidents: store.recent(),
+        about: About {
+            started: Moment::now(),
+            mode: kernel.map(|it| name_of(it.settings.mode).to_owned()),
+            services: services.collect(),
+            rules: rules.map(|it| it.rules.rules().len()),
+            missing: missing.iter().map(|it| (*it).to_owned()).collect(),
+            dry_run: configuration.bans.dry_run,
+        },
+        audit: Audit::open(state)?,
+        state: state.clone(),
+    })
+}
+
+fn name_of(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe",
+        Mode::Learn => "learn",
+        Mode::Enforce => "enforce",
+    }
+}
+
 /// Makes the account the owner of all that it will have to write or remove.
 fn give_away(state: &Path, admin: &Path, account: &Account, kernel: Option<&Kernel>) -> Result<()> {
     prepare_state(state, Some(account))?;
@@ -250,17 +313,18 @@ fn tend(
     store: Store,
     handle: &Handle,
     stop: &Arc<AtomicBool>,
-    sums: Latest,
+    (bans, sums): (Keeper, Latest),
 ) -> Result<JoinHandle<Result<()>>> {
     let settings = kernel.settings;
     let tender = Tender {
         sensor: kernel.sensor,
         records: kernel.records,
         handle: handle.clone(),
+        bans,
         writer: Writer::start(store)?,
         correlator: correlator(
             configuration.ban,
-            configuration.ban_span,
+            configuration.bans.span,
             settings.redact_environment,
         ),
         learning: learning(&settings)?,
@@ -309,13 +373,6 @@ fn learning(settings: &SensorConfiguration) -> Result<Option<Learning>> {
         path: settings.profile.clone(),
         changed: false,
     }))
-}
-
-fn serve_admin(admin: &Admin, handle: Handle, sums: Latest) -> Result<()> {
-    let admin = admin.try_clone()?;
-    let thread = std::thread::Builder::new().name("clew-admin".to_owned());
-    thread.spawn(move || admin.serve(&handle, &sums))?;
-    Ok(())
 }
 
 /// SIGTERM and SIGINT end the edge, and with it the process.

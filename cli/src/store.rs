@@ -1,48 +1,85 @@
-//! Incidents on disk: JSON lines, one a record, later records of an incident replacing earlier.
+//! Incidents on disk: one JSON object a line, later revisions after earlier ones. The latest are in memory too.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clew_protocol::IncidentId;
 use clew_protocol::incident::Incident;
+
+use crate::journal::{self, Journal};
 
 const FILE: &str = "incidents.jsonl";
 /// The file is set aside at this size; with the one before it, twice as much is kept.
 const LIMIT_BYTES: u64 = 64 << 20;
+/// Incidents in memory, for the admin API: some tens of kilobytes each at most.
+pub(crate) const RECENT: usize = 256;
+/// How much of the file they are read from at start, bytes.
+const TAIL_BYTES: u64 = 4 << 20;
 
-/// The file, open for appending.
+/// The file, open for appending, and the latest in it.
 #[derive(Debug)]
 pub(crate) struct Store {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    journal: Journal,
+    recent: Recent,
 }
 
 impl Store {
     pub(crate) fn open(state: &Path) -> Result<Self> {
         let path = state.join(FILE);
-        let file = append(&path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path, file, bytes })
+        let recent = Recent::default();
+        for incident in journal::tail(&path, TAIL_BYTES)? {
+            recent.put(incident);
+        }
+        let journal = Journal::open(path, LIMIT_BYTES)?;
+        Ok(Self { journal, recent })
     }
 
-    pub(crate) fn write(&mut self, incident: &Incident) -> Result<()> {
-        let mut line = serde_json::to_vec(incident)?;
-        line.push(b'\n');
-        if self.bytes + line.len() as u64 > LIMIT_BYTES {
-            std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-            self.file = append(&self.path)?;
-            self.bytes = 0;
+    /// The latest; any number of handles may be held.
+    pub(crate) fn recent(&self) -> Recent {
+        self.recent.clone()
+    }
+
+    fn write(&mut self, incident: Incident) -> Result<()> {
+        let written = self.journal.write(&incident);
+        self.recent.put(incident);
+        written
+    }
+}
+
+/// The latest incidents, each in its last revision.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recent(Arc<Mutex<VecDeque<Arc<Incident>>>>);
+
+impl Recent {
+    /// At most `most`, the latest first.
+    pub(crate) fn list(&self, most: usize) -> Vec<Arc<Incident>> {
+        self.lock().iter().rev().take(most).cloned().collect()
+    }
+
+    pub(crate) fn find(&self, id: IncidentId) -> Option<Arc<Incident>> {
+        self.lock().iter().rev().find(|it| it.id == id).cloned()
+    }
+
+    fn put(&self, incident: Incident) {
+        let mut all = self.lock();
+        let incident = Arc::new(incident);
+        match all.iter_mut().rev().find(|it| it.id == incident.id) {
+            Some(before) => *before = incident,
+            None => {
+                if all.len() >= RECENT {
+                    all.pop_front();
+                }
+                all.push_back(incident);
+            }
         }
-        self.file.write_all(&line)?;
-        self.bytes += line.len() as u64;
-        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Incident>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,47 +133,37 @@ fn write_all(mut store: Store, incidents: &Receiver<Incident>) {
         tracing::debug!(%error, "incidents are written at the priority of verdicts");
     }
     for incident in incidents {
-        if let Err(error) = store.write(&incident) {
+        let id = incident.id;
+        if let Err(error) = store.write(incident) {
             let error = format!("{error:#}");
-            tracing::error!(incident = %incident.id, error, "incident not written");
+            tracing::error!(incident = %id, error, "incident not written");
         }
     }
 }
 
-fn append(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o600);
-    options
-        .open(path)
-        .with_context(|| format!("cannot write {}", path.display()))
+/// The last revision of one incident.
+pub(crate) fn find(state: &Path, id: IncidentId) -> Result<Option<Incident>> {
+    let mut found = None;
+    journal::read_with(&state.join(FILE), &id.to_string(), |incident: Incident| {
+        if incident.id == id {
+            found = Some(incident);
+        }
+    })?;
+    Ok(found)
 }
 
 /// All incidents, oldest first, each in its last revision.
 pub(crate) fn read(state: &Path) -> Result<Vec<Incident>> {
-    let path = state.join(FILE);
     let mut known: HashMap<IncidentId, usize> = HashMap::new();
     let mut incidents: Vec<Incident> = Vec::new();
-    for path in [path.with_extension("jsonl.1"), path.clone()] {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
-        for line in BufReader::new(file).lines() {
-            // A line cut short by a crash is not worth losing the others for.
-            let Ok(incident) = serde_json::from_str::<Incident>(&line?) else {
-                continue;
-            };
-            match known.get(&incident.id) {
-                Some(&index) => incidents[index] = incident,
-                None => {
-                    known.insert(incident.id, incidents.len());
-                    incidents.push(incident);
-                }
+    journal::read(&state.join(FILE), |incident: Incident| {
+        match known.get(&incident.id) {
+            Some(&index) => incidents[index] = incident,
+            None => {
+                known.insert(incident.id, incidents.len());
+                incidents.push(incident);
             }
         }
-    }
+    })?;
     Ok(incidents)
 }

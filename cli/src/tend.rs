@@ -1,5 +1,6 @@
 //! The thread that joins both ends: kernel events and request records in, verdicts out.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use clew_bans::Keeper;
 use clew_correlator::profile::Profile;
 use clew_correlator::{Config, Correlator, Deed, Input};
 use clew_protocol::kernel::KernelEvent;
@@ -16,6 +18,7 @@ use clew_protocol::{IncidentId, Moment, RequestId};
 use clew_proxy::Handle;
 use clew_sensor::Sensor;
 
+use crate::banning::by_verdict;
 use crate::beat::{Beat, Latest};
 use crate::store::Writer;
 
@@ -29,6 +32,7 @@ pub(crate) struct Tender {
     pub(crate) sensor: Sensor,
     pub(crate) records: Receiver<ProxyRecord>,
     pub(crate) handle: Handle,
+    pub(crate) bans: Keeper,
     pub(crate) writer: Writer,
     pub(crate) correlator: Correlator,
     pub(crate) learning: Option<Learning>,
@@ -121,22 +125,12 @@ impl Tender {
                 Action::Hold { sequence } => self.handle.hold(sequence),
                 Action::Release { sequence } => self.handle.release(sequence),
                 Action::Ban {
-                    address,
-                    span,
-                    incident,
+                    address, incident, ..
                 } => {
-                    if !self.handle.ban(address, span, Some(incident)) {
-                        tracing::warn!(%address, %incident, "a trusted hop is not banned");
-                        continue;
-                    }
+                    let deed = self.ban(address, incident);
                     let at = Moment::now();
-                    let acted = Input::Acted {
-                        incident,
-                        deed: Deed::Banned,
-                        at,
-                    };
+                    let acted = Input::Acted { incident, deed, at };
                     self.correlator.handle(acted, &mut next);
-                    tracing::warn!(%address, %incident, "source banned");
                 }
                 Action::Report(incident) => {
                     if incident.revision == 1 {
@@ -148,6 +142,17 @@ impl Tender {
             }
         }
         actions.append(&mut next);
+    }
+
+    fn ban(&self, address: IpAddr, incident: IncidentId) -> Deed {
+        match by_verdict(&self.bans, address, incident) {
+            Ok(Some(span)) => Deed::Banned { span },
+            Ok(None) => Deed::Spared,
+            Err(refusal) => {
+                tracing::warn!(%address, %incident, "not banned: {refusal}");
+                Deed::Spared
+            }
+        }
     }
 
     fn learn(&mut self, event: &KernelEvent) {

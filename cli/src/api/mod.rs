@@ -1,0 +1,157 @@
+//! The admin API: HTTP/1.1 with JSON, at `STATE/admin.sock` and, if told to, on TCP.
+//!
+//! One file for each thing that can be asked for, with its types and handlers; [`router`] names them all, and from
+//! there the OpenAPI document has them: a route that is not in it does not exist. To add one: a handler with
+//! `#[utoipa::path]`, and a line in [`router`]. What changes anything goes through [`Desk::audited`].
+//!
+//! [`serve`] is the sockets: who may connect, and what a connection may cost.
+
+pub(crate) mod access;
+pub(crate) mod bans;
+pub(crate) mod client;
+pub(crate) mod counters;
+pub(crate) mod health;
+pub(crate) mod incidents;
+pub(crate) mod problem;
+pub(crate) mod serve;
+pub(crate) mod status;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use axum::{Json, Router};
+use clew_bans::Keeper;
+use clew_protocol::Moment;
+use clew_proxy::Handle;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::audit::{self, Actor, Audit, Entry};
+use crate::beat::{Latest, Pulse};
+use crate::store::Recent;
+use problem::Problem;
+use status::About;
+
+/// Most bytes of a request's body.
+const BODY_BYTES: usize = 16 * 1024;
+
+/// What the API looks at, and acts on.
+pub(crate) struct Desk {
+    pub(crate) handle: Handle,
+    pub(crate) bans: Keeper,
+    pub(crate) latest: Latest,
+    pub(crate) incidents: Recent,
+    pub(crate) about: About,
+    pub(crate) audit: Audit,
+    pub(crate) state: PathBuf,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) actor: Actor,
+    /// `unix`, or an address and port.
+    pub(crate) from: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Clew admin API",
+    description = "Steering and seeing one clew. Errors are a `Problem` with a status of 400 and above."
+))]
+struct Document;
+
+fn open_api_router() -> OpenApiRouter<Arc<Desk>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(status::status))
+        .routes(routes!(bans::list, bans::add, bans::remove))
+        .routes(routes!(counters::counters))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::show))
+        .merge(health::routes())
+}
+
+/// Every route there is, and the document that describes them.
+pub(crate) fn router(desk: Arc<Desk>) -> Router {
+    let (router, document) = open_api_router().split_for_parts();
+    let document = Arc::new(document);
+    router
+        .route(
+            "/openapi.json",
+            get(move || async move { Json(document.as_ref().clone()) }),
+        )
+        .fallback(|| async { Problem::not_found("no such route; see /openapi.json") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(desk)
+}
+
+/// What anybody may see who can connect: metrics and health.
+pub(crate) fn observing_router(desk: Arc<Desk>) -> Router {
+    let (router, _) = health::routes().split_for_parts();
+    router
+        .fallback(|| async {
+            Problem::not_found("no such route; there are /metrics, /live, /ready")
+        })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .with_state(desk)
+}
+
+impl Desk {
+    /// The last beat of the correlator's thread; none before the first, nor without a sensor.
+    pub(crate) fn pulse(&self) -> Option<Pulse> {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn uptime(&self) -> std::time::Duration {
+        Moment::now().since(self.about.started)
+    }
+
+    /// Makes a change and writes down who wanted it and what became of it, where nobody waits for a disk.
+    pub(crate) async fn audited<T: Send + 'static>(
+        self: Arc<Self>,
+        caller: Caller,
+        wish: Wish,
+        change: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let changed = tokio::task::spawn_blocking(move || {
+            let outcome = change(&self);
+            let entry = wish.entry(caller, &outcome);
+            if let Err(error) = self.audit.write(&entry) {
+                let (error, entry) = (format!("{error:#}"), audit::line(&entry));
+                tracing::error!(error, entry, "the audit log is not written");
+            }
+            outcome
+        });
+        changed.await.unwrap_or_else(|_| Err(Problem::broken()))
+    }
+}
+
+/// What somebody wants changed.
+pub(crate) struct Wish {
+    pub(crate) action: &'static str,
+    pub(crate) target: String,
+    pub(crate) details: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Wish {
+    fn entry<T>(self, caller: Caller, outcome: &Result<T, Problem>) -> Entry {
+        // What is written down of a wish that makes no sense is bounded.
+        let target = self.target.chars().take(128).collect();
+        Entry {
+            timestamp: audit::now(),
+            actor: caller.actor,
+            from: caller.from,
+            action: self.action.to_owned(),
+            target,
+            details: self.details,
+            result: match outcome {
+                Ok(_) => "done".to_owned(),
+                Err(problem) => problem.error.clone(),
+            },
+        }
+    }
+}

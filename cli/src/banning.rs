@@ -1,0 +1,78 @@
+//! Bans: the keeper's word at the edge.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use clew_bans::{Ban, Cause, Keeper, Order, Policy, Refusal, Span, Store, Table, Wall};
+use clew_protocol::{IncidentId, Moment};
+use clew_proxy::Handle;
+use ipnet::IpNet;
+
+const FILE: &str = "bans.redb";
+
+/// Takes over the bans of an earlier run, and has the edge refuse them.
+pub(crate) fn open(
+    state: &Path,
+    policy: Policy,
+    capacity: usize,
+    handle: Handle,
+) -> Result<Keeper> {
+    let store = Store::open(&state.join(FILE))?;
+    let keeper = Keeper::open(store, policy, capacity, AtEdge(handle), steady())?;
+    if !keeper.is_empty() {
+        tracing::info!(bans = keeper.len(), "bans of an earlier run are in force");
+    }
+    Ok(keeper)
+}
+
+/// The wall clock as it was at start, and the time since: a clock that is set does not end bans, and the edge
+/// counts the same time.
+fn steady() -> impl Fn() -> Wall + Send + Sync + 'static {
+    let (wall, moment) = (Wall::now(), Moment::now());
+    move || wall.after(Moment::now().since(moment))
+}
+
+struct AtEdge(Handle);
+
+impl Table for AtEdge {
+    fn refuse(&self, ban: &Ban, left: Duration) {
+        // As long as the keeper says: shorter than before, too.
+        self.0.ban(ban.source, left, None);
+    }
+
+    fn admit(&self, source: IpNet) {
+        self.0.unban(source);
+    }
+
+    fn sweep(&self) {
+        self.0.sweep_bans();
+    }
+}
+
+/// Bans whom a verdict has named, for so long; none in a dry run.
+///
+/// # Errors
+///
+/// He is not to be banned.
+pub(crate) fn by_verdict(
+    keeper: &Keeper,
+    address: IpAddr,
+    incident: IncidentId,
+) -> Result<Option<Duration>, Refusal> {
+    let (banned, _) = keeper.ban(&Order {
+        cause: Cause::Verdict(address, incident),
+        span: Span::Policy,
+        reason: String::new(),
+    })?;
+    let ban = banned.ban;
+    let span = ban.until.since(keeper.now());
+    let (source, offence, seconds) = (ban.source, ban.offence, span.as_secs());
+    if ban.dry_run {
+        tracing::warn!(%source, %incident, "dry run: the source would be banned");
+        return Ok(None);
+    }
+    tracing::warn!(%source, %incident, offence, seconds, "source banned");
+    Ok(Some(span))
+}
