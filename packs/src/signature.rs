@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use clew_rules::transformation::Transformation;
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
 /// What is put behind an archive's name for that of its signature.
@@ -119,7 +120,9 @@ impl Signer {
     pub fn open(text: &str, password: Option<&str>) -> Result<Self, SignatureError> {
         let file = SecretKeyBox::from(text.to_owned());
         let key = match (Self::is_locked(text)?, password) {
-            (false, _) => file.into_unencrypted_secret_key(),
+            (false, _) => file
+                .into_unencrypted_secret_key()
+                .or_else(|error| unchecked(text).ok_or(error)),
             (true, Some(password)) => file.into_secret_key(Some(password.to_owned())),
             (true, None) => return Err(SignatureError::Key("it needs its password".to_owned())),
         };
@@ -162,6 +165,22 @@ impl Signer {
             .map(SignatureBox::into_string)
             .map_err(|error| SignatureError::Key(error.to_string()))
     }
+}
+
+/// minisign before 0.12 leaves the checksum of a key without a password empty. That the halves of the key fit
+/// together is seen when it signs.
+fn unchecked(text: &str) -> Option<SecretKey> {
+    const CHECKSUM_BYTES: usize = 32;
+    let mut bytes = Vec::new();
+    let line = text.lines().nth(1)?.trim();
+    if !Transformation::Base64Decode.apply(line.as_bytes(), None, &mut bytes) {
+        return None;
+    }
+    let checksum = bytes.len().checked_sub(CHECKSUM_BYTES)?;
+    let is_empty = bytes[checksum..].iter().all(|byte| *byte == 0);
+    is_empty
+        .then(|| SecretKey::from_bytes(&bytes).ok())
+        .flatten()
 }
 
 /// A new pair of keys, as texts of the files that minisign reads: the secret one, and the public one.
