@@ -160,7 +160,7 @@ fn refused(name: &str, reason: &'static str) -> ContentsError {
     ContentsError::Name { name, reason }
 }
 
-fn disk(path: &Path) -> impl FnOnce(io::Error) -> ContentsError {
+pub(crate) fn disk(path: &Path) -> impl FnOnce(io::Error) -> ContentsError {
     let path = path.to_owned();
     move |error| ContentsError::Disk { path, error }
 }
