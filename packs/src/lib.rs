@@ -11,6 +11,7 @@ mod pack;
 pub mod policy;
 mod rules;
 pub mod signature;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod trial;

@@ -42,7 +42,9 @@ pub struct Pack {
     /// Where its files lie: rules name others by their place.
     root: PathBuf,
     /// Of an archive: the folder that goes with this.
-    unpacked: Option<tempfile::TempDir>,
+    _unpacked: Option<tempfile::TempDir>,
+    /// `root` is nobody's choice, and not to be shown.
+    own_root: bool,
 }
 
 impl Pack {
@@ -86,7 +88,11 @@ impl Pack {
     /// A pack whose files lie at `root` already.
     pub(crate) fn at(root: PathBuf, contents: Contents) -> Result<Self, PackError> {
         let path = root.clone();
-        Self::assemble(&path, contents, root, None)
+        let pack = Self::assemble(&path, contents, root, None)?;
+        Ok(Self {
+            own_root: true,
+            ..pack
+        })
     }
 
     fn assemble(
@@ -106,7 +112,8 @@ impl Pack {
             manifest,
             contents,
             root,
-            unpacked,
+            own_root: unpacked.is_some(),
+            _unpacked: unpacked,
         })
     }
 
@@ -120,11 +127,11 @@ impl Pack {
         &self.root
     }
 
-    /// An error's text without the folder that an archive was unpacked to, which is gone when it is read.
+    /// An error's text with names as the pack has them, where its author does not know the folder they are in.
     pub(crate) fn shown(&self, text: &str) -> String {
-        match self.unpacked {
-            Some(_) => text.replace(&format!("{}/", self.root.display()), ""),
-            None => text.to_owned(),
+        match self.own_root {
+            true => text.replace(&format!("{}/", self.root.display()), ""),
+            false => text.to_owned(),
         }
     }
 }

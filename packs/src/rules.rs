@@ -1,6 +1,6 @@
 //! The rules of a pack as they are written: read, held to the pack's own files, listed by id.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use clew_rules::seclang::ast::{Action, Ast, At, Directive, Spanned};
@@ -44,9 +44,10 @@ impl PackRules {
         for path in named_files(&ast) {
             house.note(&path, &mut read, &mut errors);
         }
+        let markers = markers(&ast);
         for directive in &ast.directives {
             let wrong =
-                global(&directive.node).or_else(|| astray(&directive.node, directive.at, &ast));
+                global(&directive.node).or_else(|| astray(&directive.node, directive.at, &markers));
             errors.extend(wrong.map(|what| format!("{}: {what}", place(&ast, directive.at))));
         }
         match errors.is_empty() {
@@ -192,18 +193,23 @@ fn global(directive: &Directive) -> Option<String> {
     ))
 }
 
+/// Each marker, and where it stands last.
+fn markers(ast: &Ast) -> HashMap<&str, At> {
+    let markers = ast.directives.iter().filter_map(|it| match &it.node {
+        Directive::Marker(name) => Some((name.as_str(), it.at)),
+        _ => None,
+    });
+    markers.collect()
+}
+
 /// A `skipAfter` whose marker does not follow in the same pack would skip rules of others.
-fn astray(directive: &Directive, at: At, ast: &Ast) -> Option<String> {
-    let target = actions(directive)?
-        .iter()
-        .find(|it| it.node.name == "skipafter")?;
+fn astray(directive: &Directive, at: At, markers: &HashMap<&str, At>) -> Option<String> {
+    let actions = actions(directive)?;
+    let target = actions.iter().find(|it| it.node.name == "skipafter")?;
     let target = target.node.argument.as_deref()?;
-    let follows = |other: &Spanned<Directive>| {
-        other.at > at && matches!(&other.node, Directive::Marker(name) if name == target)
-    };
-    match ast.directives.iter().any(follows) {
-        true => None,
-        false => Some(format!(
+    match markers.get(target) {
+        Some(marker) if *marker > at => None,
+        _ => Some(format!(
             "skipAfter:{target} would skip rules of other packs; a SecMarker of that name must follow in this one"
         )),
     }
