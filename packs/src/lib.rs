@@ -4,6 +4,8 @@
 mod check;
 mod compiled;
 pub mod contents;
+mod difference;
+mod except;
 mod join;
 pub mod limit;
 mod manifest;
@@ -12,12 +14,15 @@ pub mod policy;
 mod rules;
 pub mod signature;
 pub mod store;
+mod template;
 #[cfg(test)]
 mod testing;
 mod trial;
 
 pub use check::{Finding, Severity, check};
 pub use compiled::{BODIES, Compiled, CompositionError, Host};
+pub use difference::{Difference, RuleChange, RuleText};
+pub use except::{ExceptError, Exception, Record, RuleException, Written};
 pub use pack::{Pack, PackError};
 pub use trial::{Failure, Trial};
 

@@ -37,6 +37,25 @@ impl Limit {
     }
 }
 
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "limit {} ", self.name)?;
+        match &self.key {
+            Key::Client => write!(f, "client")?,
+            Key::Token(header) => write!(f, "token {header}")?,
+        }
+        let methods = self.methods.join(",");
+        write!(
+            f,
+            " {methods} {} {} in {} s",
+            self.path,
+            self.requests,
+            self.span.as_secs()
+        )?;
+        write!(f, ": {} {:?}", self.status, self.action)
+    }
+}
+
 /// Who is counted, each for himself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
