@@ -93,7 +93,7 @@ impl Contents {
     }
 
     /// Adds a file, within the bounds.
-    fn insert(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), ContentsError> {
+    pub(crate) fn insert(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), ContentsError> {
         checked_name(name)?;
         if self.files.len() >= FILES {
             return Err(ContentsError::Large(format!(
