@@ -40,3 +40,4 @@ pub use policy::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 pub use sched::run_soon;
 pub use sensor::{Config, Counters, LoadError, Sensor, Service};
 pub use stops::Stops;
+pub use tables::PolicyTables;

@@ -31,7 +31,7 @@ use crate::maps::Raw;
 use crate::pin::{PinDirectory, TasksKind, left_tasks};
 use crate::policy::{Mode, Policy};
 use crate::stops::{Account, Stops};
-use crate::tables::{Told, set, take, tell_services};
+use crate::tables::{PolicyTables, set, take, tell_services};
 use crate::{cgroup, decode, steps};
 
 /// The programs, built from `sensor-ebpf` by this crate's build script.
@@ -167,7 +167,7 @@ pub struct Sensor {
     settings: Array<MapData, Raw<Settings>>,
     current: Settings,
     /// What the tables hold of the policy.
-    told: Told,
+    told: PolicyTables,
     /// The programs that look at files are at work.
     watches: bool,
     early: HashMap<MapData, Raw<Flow>, Raw<Early>>,
@@ -221,8 +221,8 @@ impl Sensor {
         let mut settings: Array<_, Raw<Settings>> = take(&mut ebpf, "SETTINGS")?;
         set(&mut settings, "SETTINGS", 0, Raw(current))?;
         tell_services(&mut ebpf, config)?;
-        let told = Told::of(&config.policy, (key0, key1));
-        told.enter(&mut ebpf, &Told::default())?;
+        let told = PolicyTables::of(&config.policy, &config.key);
+        told.enter(&mut ebpf, &PolicyTables::default())?;
 
         let early = take(&mut ebpf, "EARLY")?;
         let announcer = Announcer::new(take(&mut ebpf, "ANNOUNCED")?);
@@ -266,16 +266,15 @@ impl Sensor {
     }
 
     /// Judges what requests do from now on by another policy. What both allow is allowed all the time; what the programs
-    /// have judged already stays as it is. Needs no rights but those to look the files up.
+    /// have judged already stays as it is. Needs no rights.
     ///
     /// # Errors
     ///
     /// A table is full, and the policy in force is part of each; or [`LoadError::Unwatched`], and nothing has changed.
-    pub fn set_policy(&mut self, policy: &Policy) -> Result<(), LoadError> {
-        if !policy.files.is_empty() && !self.watches {
+    pub fn set_policy(&mut self, told: PolicyTables) -> Result<(), LoadError> {
+        if told.watches() && !self.watches {
             return Err(LoadError::Unwatched);
         }
-        let told = Told::of(policy, (self.current.key0, self.current.key1));
         told.enter(&mut self.ebpf, &self.told)?;
         self.told = told;
         Ok(())

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
+use clew_protocol::TokenKey;
 use clew_sensor_abi::FileKey;
 use clew_sensor_abi::file::{NameKey, WatchKey};
 use clew_sensor_abi::policy::{ConnectKey, ExecKey, Service as ServiceEntry};
@@ -33,9 +34,9 @@ pub(crate) fn tell_services(ebpf: &mut Ebpf, config: &Config) -> Result<(), Load
     tell(ebpf, "PORTS", ports)
 }
 
-/// What the kernel's tables hold of a policy.
+/// What the kernel's tables hold of a policy: its files looked up, its arguments hashed.
 #[derive(Default)]
-pub(crate) struct Told {
+pub struct PolicyTables {
     exec: Entries<ExecKey>,
     connect: HashSet<ConnectKey>,
     files: Entries<WatchKey>,
@@ -46,9 +47,11 @@ pub(crate) struct Told {
 
 type Entries<K> = std::collections::HashMap<K, u32>;
 
-impl Told {
-    /// Looks the files of `policy` up. `key` is that of the tokens.
-    pub(crate) fn of(policy: &Policy, key: (u64, u64)) -> Self {
+impl PolicyTables {
+    /// Looks the files of `policy` up, which waits for disks. What is not there is logged and left out. `key` is that of
+    /// the tokens.
+    pub fn of(policy: &Policy, key: &TokenKey) -> Self {
+        let key = key.words();
         let mounts = file::Mounts::read();
         let programs = policy.exec.iter().flat_map(|rule| rule.keys(key, &mounts));
         let watched = Watched::new(&policy.files, &mounts);
@@ -73,6 +76,11 @@ impl Told {
                 .map(|&index| service_number(Some(index)))
                 .collect(),
         }
+    }
+
+    /// Whether it has files to be watched.
+    pub(crate) fn watches(&self) -> bool {
+        !self.files.is_empty() || !self.names.is_empty()
     }
 
     /// Enters all of it, and takes out what is in `before` alone. What both allow is allowed all the time.

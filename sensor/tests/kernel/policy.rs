@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clew_protocol::kernel::{Decision, Transport};
-use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
+use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, PolicyTables, Watch};
 
 use crate::Test;
 use crate::stage::Stage;
@@ -100,7 +100,8 @@ fn another_takes_its_place() -> Result<()> {
         (Some(&Policy::default()), 4, killed, status),
     ] {
         if let Some(policy) = policy {
-            stage.sensor.set_policy(policy)?;
+            let tables = PolicyTables::of(policy, &stage.key);
+            stage.sensor.set_policy(tables)?;
         }
         let (sequence, head) = stage.head(&format!("/run/exit%20{exit}"));
         client.send(&head)?;
@@ -121,7 +122,8 @@ fn another_takes_its_place() -> Result<()> {
         }],
         ..Policy::default()
     };
-    ensure!(stage.sensor.set_policy(&watched).is_err());
+    let tables = PolicyTables::of(&watched, &stage.key);
+    ensure!(stage.sensor.set_policy(tables).is_err());
     Ok(())
 }
 

@@ -73,7 +73,7 @@ impl Drop for Backend {
 pub(crate) struct Stage {
     pub(crate) sensor: Sensor,
     pub(crate) backend: Backend,
-    key: TokenKey,
+    pub(crate) key: TokenKey,
     proxy: ProxyId,
     next: Cell<u64>,
     /// The first sequence that the sensor has not been told of.
