@@ -15,7 +15,7 @@ macro_rules! counters {
         impl Counters {
             /// Each name, what it counts, and the sum.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-                [$((stringify!($name), $doc, self.$name),)*].into_iter()
+                [$((stringify!($name), $doc.trim_ascii(), self.$name),)*].into_iter()
             }
         }
 

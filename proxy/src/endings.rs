@@ -36,16 +36,16 @@ pub enum Ending {
     Abandoned,
 }
 
-/// Names of [`Ending`]s, in their order.
-const ENDINGS: [&str; 8] = [
-    "served",
-    "denied",
-    "banned",
-    "limited",
-    "malformed",
-    "cancelled",
-    "failed",
-    "abandoned",
+/// Names of [`Ending`]s, in their order, and the class of status that they mostly have.
+const ENDINGS: [(&str, usize); 8] = [
+    ("served", 2),
+    ("denied", 4),
+    ("banned", 4),
+    ("limited", 4),
+    ("malformed", 4),
+    ("cancelled", 4),
+    ("failed", 5),
+    ("abandoned", 0),
 ];
 
 /// Classes of status (RFC 9110 §15); none where the client got no response.
@@ -71,12 +71,13 @@ pub struct Endings {
 }
 
 impl Endings {
-    /// Ending, class of the status that the client got, and how many; those that have occurred or may.
+    /// Ending, class of the status that the client got, and how many: those that have occurred, and the class that
+    /// each ending mostly has.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
         let rows = ENDINGS.iter().zip(&self.counts);
-        rows.flat_map(|(ending, row)| {
+        rows.flat_map(|((ending, usual), row)| {
             let cells = CLASSES.iter().zip(row).enumerate();
-            let cells = cells.filter(|(nth, (_, count))| **count > 0 || *nth == 2);
+            let cells = cells.filter(move |(nth, (_, count))| **count > 0 || nth == usual);
             cells.map(|(_, (class, count))| (*ending, *class, *count))
         })
     }

@@ -16,6 +16,9 @@ pub(crate) mod problem;
 pub(crate) mod serve;
 pub(crate) mod status;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 

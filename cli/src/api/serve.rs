@@ -295,3 +295,6 @@ async fn converse(
         Err(_) => tracing::debug!("an admin connection has lasted long enough"),
     }
 }
+
+#[cfg(test)]
+mod tests;
