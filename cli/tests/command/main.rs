@@ -7,6 +7,7 @@ mod life;
 mod proofs;
 mod rules;
 mod stage;
+mod steering;
 
 use std::env;
 
@@ -29,12 +30,19 @@ fn main() {
     }
     let is_chain = env::var_os("CLEW_TESTS").is_some_and(|it| it == "chain");
     let is_chosen = |(name, _): &Test| !is_chain || CHAIN.iter().any(|it| name.starts_with(it));
-    let privileged = [life::TESTS, proofs::TESTS, faults::TESTS].concat();
+    let privileged = [
+        life::TESTS,
+        proofs::TESTS,
+        faults::TESTS,
+        steering::PRIVILEGED,
+    ]
+    .concat();
     let privileged = privileged
         .into_iter()
         .filter(is_chosen)
         .map(|test| trial(test).with_ignored_flag(!root));
-    let others = rules::TESTS.iter().copied().filter(is_chosen).map(trial);
+    let others = [rules::TESTS, steering::TESTS].concat();
+    let others = others.into_iter().filter(is_chosen).map(trial);
     let trials = privileged.chain(others);
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
