@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clew_correlator::profile::Profile;
+use clew_packs::store::Store;
 use clew_proxy::{
     ClientCertificates, HealthCheck, Identity, Limits, ListenerConfig, ServiceConfig, TlsConfig,
     TlsVersion, TrustedHops, UpstreamTls,
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 
 use crate::api::access::Remote;
 use crate::inspection::Inspection;
+use crate::packs::trusted;
 use crate::raw;
 
 /// Everything `clew run` needs, checked.
@@ -93,8 +95,11 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
     let services = services(&raw, overrides)?;
     let state = overrides.state.clone().or(raw.state.directory.clone());
     let state = state.unwrap_or_else(default_state);
+    let packs = Store::of(&state).active_packs(&trusted(&raw.packs)?)?;
+    let inspection = Inspection::load(&raw.rules, &overrides.rules, &packs)?;
+    let said = inspection.as_ref().map(|it| &it.compiled.policy);
     let sensor = match raw.sensor.enabled && !overrides.no_sensor {
-        true => Some(sensor(&raw, overrides, &services, &state)?),
+        true => Some(sensor(&raw, overrides, &services, &state, said)?),
         false => None,
     };
     if sensor.is_none() && !raw.ban.interfaces.is_empty() {
@@ -113,7 +118,7 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         },
         shared_addresses: networks("trust.shared", &raw.trust.shared)?,
         threads: raw.edge.threads.unwrap_or(default_threads).clamp(1, 256),
-        inspection: Inspection::load(&raw.rules, &overrides.rules)?,
+        inspection,
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
         ban: raw.ban.enabled,
         bans: bans(&raw)?,
@@ -311,6 +316,7 @@ fn sensor(
     overrides: &Overrides,
     services: &[ServiceConfig],
     state: &Path,
+    packs: Option<&clew_packs::policy::Policy>,
 ) -> Result<SensorConfiguration> {
     let table = &raw.sensor;
     let mode = overrides.mode.unwrap_or(table.mode.into());
@@ -323,6 +329,9 @@ fn sensor(
     // A backend on the command line is none of the file's services.
     if overrides.upstreams.is_empty() {
         policy.files = watched(raw)?;
+    }
+    if let Some(said) = packs {
+        add_packs(&mut policy, said, services);
     }
     if mode == Mode::Enforce && profile.exists() {
         add_profile(&mut policy, &profile, services)?;
@@ -402,6 +411,56 @@ fn watched(raw: &raw::Root) -> Result<Vec<FileRule>> {
         );
     }
     Ok(rules)
+}
+
+/// Adds what active packs say. What they say of services that are not configured here is passed over.
+fn add_packs(policy: &mut Policy, packs: &clew_packs::policy::Policy, services: &[ServiceConfig]) {
+    let index = |name: &str| services.iter().position(|service| service.name == name);
+    // None: it is for no service that there is; otherwise the service, or all of them.
+    let whose = |service: &Option<String>| match service {
+        None => Some(None),
+        Some(name) => index(name).map(Some),
+    };
+    for rule in &packs.exec {
+        let arguments = rule.arguments.as_ref();
+        policy
+            .exec
+            .extend(whose(&rule.service).map(|service| ExecRule {
+                service,
+                path: rule.path.clone(),
+                arguments: arguments.map(|it| it.iter().map(|a| a.clone().into_bytes()).collect()),
+            }));
+    }
+    for rule in &packs.connect {
+        policy
+            .connect
+            .extend(whose(&rule.service).map(|service| ConnectRule {
+                service,
+                address: rule.network.network(),
+                prefix_len: rule.network.prefix_len(),
+                port: rule.port,
+                transport: rule.transport,
+            }));
+    }
+    for files in &packs.files {
+        let of_all = files.service.is_none();
+        let chosen = services.iter().enumerate();
+        let chosen = chosen.filter(|(_, it)| of_all || files.service.as_ref() == Some(&it.name));
+        let root = if files.refuse_writes {
+            Watch::Close
+        } else {
+            Watch::Remember
+        };
+        for (service, _) in chosen {
+            let secret = files.protect.iter().map(|path| (path, Watch::Protect));
+            let all = secret.chain(files.web_root.iter().map(|path| (path, root)));
+            policy.files.extend(all.map(|(path, watch)| FileRule {
+                service,
+                path: path.clone(),
+                watch,
+            }));
+        }
+    }
 }
 
 /// Adds what was learned. Services that are not configured any more are passed over.

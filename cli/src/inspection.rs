@@ -2,29 +2,27 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clew_packs::{BODIES, Compiled, Host, Pack};
 use clew_proxy::{RulesConfig, UnknownCoding};
-use clew_rules::engine::{OutOfTime, RuleSet};
-use clew_rules::seclang::ast::{Ast, At, Directive, LimitAction, RuleEngine, Spanned};
+use clew_rules::engine::OutOfTime;
+use clew_rules::seclang::ast::{Ast, Directive, LimitAction, RuleEngine};
 use clew_rules::seclang::parse_text;
 
 use crate::raw;
-use crate::rules::load::{all_of, compiled, read};
+use crate::rules::load::{all_of, read};
 
 /// `SecRequestBodyLimit` where no rule file names another, bytes: enough for forms and API calls;
 /// each upload takes as much memory as it is long, up to this.
 const REQUEST_BODY_BYTES: u64 = 1 << 20;
 
-/// What rule sets leave to their host.
-const BODIES: &str = include_str!("../examples/bodies.conf");
-
 /// Rules, and what they may cost.
 #[derive(Debug)]
 pub(crate) struct Inspection {
-    pub(crate) rules: Arc<RuleSet>,
+    /// Rules, and what active packs say beside them.
+    pub(crate) compiled: Compiled,
     budget: Duration,
     kept_bodies_bytes: usize,
     unknown_coding: UnknownCoding,
@@ -33,24 +31,29 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    /// Loads the rules that the table or the command line names; none when neither does.
-    pub(crate) fn load(table: &raw::Rules, files: &[PathBuf]) -> Result<Option<Self>> {
+    /// Loads the rules that the table or the command line names, and those of the active packs; none when there
+    /// are none.
+    pub(crate) fn load(
+        table: &raw::Rules,
+        files: &[PathBuf],
+        packs: &[Pack],
+    ) -> Result<Option<Self>> {
         let files = if files.is_empty() {
             &table.files
         } else {
             files
         };
-        if files.is_empty() {
+        if files.is_empty() && packs.is_empty() {
             ensure!(
                 table.engine.is_none() && table.log.is_none(),
-                "[rules] names no files: rules.files is missing"
+                "[rules] names no files, and no pack is active: rules.files is missing"
             );
             return Ok(None);
         }
         ensure!(table.budget_ms > 0, "rules.budget_ms must be at least 1");
         ensure!(table.expansion > 0, "rules.expansion must be at least 1");
         Ok(Some(Self {
-            rules: rule_set(table, files)?,
+            compiled: compiled(table, files, packs)?,
             budget: Duration::from_millis(table.budget_ms),
             kept_bodies_bytes: table.kept_bodies_bytes,
             unknown_coding: table.unknown_coding.into(),
@@ -67,17 +70,21 @@ impl Inspection {
             unknown_coding: self.unknown_coding,
             expansion: self.expansion,
             log: self.log.as_deref().map(append_to).transpose()?,
-            ..RulesConfig::new(self.rules.clone())
+            ..RulesConfig::new(self.compiled.rules.clone())
         })
     }
 
     /// Says what is in force, and what is suspicious about it.
     pub(crate) fn introduce(&self) {
-        for warning in self.rules.warnings() {
+        let rules = &self.compiled.rules;
+        for warning in rules.warnings() {
             tracing::warn!("{warning}");
         }
-        let engine = self.rules.settings().engine;
-        tracing::info!(rules = self.rules.rules().len(), ?engine, "rules loaded");
+        for pack in &*self.compiled.packs {
+            tracing::info!(name = pack.name, version = pack.version, "pack in force");
+        }
+        let engine = rules.settings().engine;
+        tracing::info!(rules = rules.rules().len(), ?engine, "rules loaded");
     }
 }
 
@@ -86,39 +93,35 @@ fn append_to(path: &Path) -> Result<File> {
     file.with_context(|| format!("cannot write to {} (rules.log)", path.display()))
 }
 
-fn rule_set(table: &raw::Rules, files: &[PathBuf]) -> Result<Arc<RuleSet>> {
-    let mut ast = read(files)?;
-    if table.body_processors {
-        precede(&mut ast, "bodies.conf", BODIES)?;
-    }
-    surround(&mut ast, defaults(), overrides(table));
-    let out_of_time = match table.over_budget {
-        raw::Strictness::Refuse => OutOfTime::Deny(503),
-        raw::Strictness::Pass => OutOfTime::Pass,
+fn compiled(table: &raw::Rules, files: &[PathBuf], packs: &[Pack]) -> Result<Compiled> {
+    let before = match table.body_processors {
+        true => bodies()?,
+        false => Ast::default(),
     };
-    compiled(&ast, out_of_time)
+    let host = Host {
+        defaults: defaults(),
+        before,
+        files: (!files.is_empty()).then(|| read(files)).transpose()?,
+        overrides: overrides(table),
+        out_of_time: Some(match table.over_budget {
+            raw::Strictness::Refuse => OutOfTime::Deny(503),
+            raw::Strictness::Pass => OutOfTime::Pass,
+        }),
+    };
+    Compiled::of(packs, host).or_else(|errors| all_of(&errors))
 }
 
-/// Puts the rules of `text` before all others; `name` is what the log calls it.
-fn precede(ast: &mut Ast, name: &str, text: &str) -> Result<()> {
-    let mut first = parse_text(name, text).or_else(|errors| all_of(&errors))?;
-    let file = u32::try_from(ast.files.len())?;
-    for directive in &mut first.directives {
-        directive.at.file = file;
-    }
-    ast.files.append(&mut first.files);
-    ast.directives.splice(0..0, first.directives);
-    Ok(())
+/// What surrounds packs where nothing else is configured: what they are tried with before they are activated.
+pub(crate) fn host() -> Result<Host> {
+    Ok(Host {
+        defaults: defaults(),
+        before: bodies()?,
+        ..Host::default()
+    })
 }
 
-/// Where a directive stands twice, the last one counts.
-fn surround(ast: &mut Ast, before: Vec<Directive>, after: Vec<Directive>) {
-    let placed = |node| Spanned {
-        at: At::default(),
-        node,
-    };
-    ast.directives.splice(0..0, before.into_iter().map(placed));
-    ast.directives.extend(after.into_iter().map(placed));
+fn bodies() -> Result<Ast> {
+    parse_text("bodies.conf", BODIES).or_else(|errors| all_of(&errors))
 }
 
 /// What holds unless a rule file says otherwise. CRS itself does not say.
@@ -164,13 +167,14 @@ mod tests {
         let path = folder.path().join("rules.conf");
         std::fs::write(&path, rules)?;
         let root = raw::parse(&format!("[rules]\n{table}\n"), "test.toml")?;
-        Inspection::load(&root.rules, &[path])?.context("no rules")
+        Inspection::load(&root.rules, &[path], &[])?.context("no rules")
     }
 
     #[test]
     fn the_table_wins_over_the_files_and_those_over_the_defaults() -> Result<()> {
-        let settings =
-            |rules, table| -> Result<_> { Ok(loaded(rules, table)?.rules.settings().clone()) };
+        let settings = |rules, table| -> Result<_> {
+            Ok(loaded(rules, table)?.compiled.rules.settings().clone())
+        };
         let plain = settings("", "")?;
         assert!(plain.request_body_access && !plain.response_body_access);
         assert_eq!(plain.request_body_limit, 1 << 20);
@@ -195,7 +199,7 @@ mod tests {
     fn bodies_are_read_unless_the_table_says_no() -> Result<()> {
         let text = "SecRule ARGS:json.a \"@streq b\" \"id:1,phase:2,deny\"\n";
         let ids = |table| -> Result<Vec<u64>> {
-            let rules = loaded(text, table)?.rules;
+            let rules = loaded(text, table)?.compiled.rules;
             Ok(rules.rules().iter().map(|rule| rule.id).collect())
         };
         assert_eq!(
@@ -217,6 +221,6 @@ mod tests {
             assert!(loaded(rules, table).is_err(), "{rules}{table}");
         }
         let root = raw::parse("[rules]\nengine = \"on\"\n", "test.toml").expect("table");
-        assert!(Inspection::load(&root.rules, &[]).is_err(), "no files");
+        assert!(Inspection::load(&root.rules, &[], &[]).is_err(), "no files");
     }
 }

@@ -12,6 +12,7 @@ mod inspection;
 mod journal;
 mod log;
 mod metrics;
+mod packs;
 mod privilege;
 mod raw;
 mod rules;
@@ -82,6 +83,11 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: rules::RulesCommand,
+    },
+    /// Rule packs: write, check, test, sign, install, activate
+    Packs {
+        #[command(subcommand)]
+        command: packs::PacksCommand,
     },
     /// Sources that are refused
     Bans {
@@ -190,6 +196,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Doctor { clean, json } => return doctor(clean, json),
         Command::Incidents { command } => incidents(command)?,
         Command::Rules { command } => return rules::run(command),
+        Command::Packs { command } => return packs::run(command),
         Command::Bans { command } => ask::bans(command)?,
         Command::Counters(state) => ask::counters(&state)?,
         Command::Status(state) => ask::status(&state)?,

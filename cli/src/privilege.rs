@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use caps::CapSet;
 use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
-use rustix::fs::{FileType, Mode, OFlags, fchown, fstat, open, openat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, fchown, fstat, open, openat};
 use rustix::io::Errno;
 
 /// Who Clew becomes.
@@ -45,6 +45,12 @@ const OURS: [&str; 8] = [
     "profile.new",
 ];
 
+/// Folders of the state directory, handed over with all that is in them.
+const FOLDERS: [&str; 1] = ["packs"];
+
+/// How deep they are: a version's files lie four folders down, and nest sixteen more at most.
+const DEPTH: usize = 32;
+
 /// Makes the state directory, and makes it and its files the account's.
 ///
 /// A directory with anything else in it is refused: `--state /etc` would give it away. No link is
@@ -62,7 +68,7 @@ pub(crate) fn prepare_state(state: &Path, account: Option<&Account>) -> Result<(
     for entry in std::fs::read_dir(state).with_context(fail)? {
         let name = entry?.file_name();
         ensure!(
-            OURS.iter().any(|ours| name == *ours),
+            OURS.iter().chain(&FOLDERS).any(|ours| name == *ours),
             "the state directory {} holds {name:?}, which is not Clew's; name a directory of its own",
             state.display()
         );
@@ -72,6 +78,34 @@ pub(crate) fn prepare_state(state: &Path, account: Option<&Account>) -> Result<(
     give(&directory, account).with_context(fail)?;
     for name in OURS {
         hand_over(&directory, name, account).with_context(fail)?;
+    }
+    for name in FOLDERS {
+        hand_over_folder(&directory, name, account, DEPTH).with_context(fail)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder the account's, with the files and folders in it; no link is followed.
+fn hand_over_folder(parent: &OwnedFd, name: &str, account: &Account, depth: usize) -> Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = match openat(parent, name, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        // None there; a link; or no folder.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+        Err(error) => return Err(error).with_context(|| name.to_owned()),
+    };
+    ensure!(depth > 0, "{name:?} is nested too deep; remove it");
+    give(&folder, account)?;
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        match name.as_str() {
+            "." | ".." => {}
+            _ if entry.file_type() == FileType::Directory => {
+                hand_over_folder(&folder, &name, account, depth - 1)?;
+            }
+            _ => hand_over(&folder, &name, account)?,
+        }
     }
     Ok(())
 }
@@ -136,6 +170,34 @@ mod tests {
         std::fs::write(state.path().join("passwd"), "root").expect("file");
         let error = prepare_state(state.path(), Some(&account())).expect_err("refused");
         assert!(error.to_string().contains("passwd"), "{error:#}");
+    }
+
+    #[test]
+    fn packs_are_handed_over_with_all_that_is_in_them() -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        if !Uid::current().is_root() {
+            // Nobody else may give files away: that a folder of one's own passes is all there is to see.
+            let state = tempfile::tempdir()?;
+            std::fs::create_dir_all(state.path().join("packs/a/1.0.0"))?;
+            return prepare_state(state.path(), Some(&account()));
+        }
+        let state = tempfile::tempdir()?;
+        let outside = tempfile::NamedTempFile::new()?;
+        let inside = state.path().join("packs/a/1.0.0/files");
+        std::fs::create_dir_all(&inside)?;
+        std::fs::write(inside.join("pack.toml"), "x")?;
+        std::os::unix::fs::symlink(outside.path(), inside.join("link"))?;
+        std::os::unix::fs::symlink("/etc", inside.join("folder"))?;
+        let other = Account {
+            uid: Uid::from_raw(65534),
+            gid: Gid::from_raw(65534),
+        };
+        prepare_state(state.path(), Some(&other))?;
+        let owner = |path: &Path| std::fs::metadata(path).map(|it| it.uid());
+        assert_eq!(owner(&inside.join("pack.toml"))?, 65534);
+        assert_eq!(owner(&state.path().join("packs/a"))?, 65534);
+        assert_eq!((owner(outside.path())?, owner(Path::new("/etc"))?), (0, 0));
+        Ok(())
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(crate) struct Root {
     pub(crate) limits: LimitsTable,
     pub(crate) trust: Trust,
     pub(crate) rules: Rules,
+    pub(crate) packs: Packs,
     pub(crate) sensor: Sensor,
     pub(crate) allow: Allow,
     pub(crate) ban: BanTable,
@@ -197,6 +198,14 @@ impl Default for Rules {
             log: None,
         }
     }
+}
+
+/// Whose rule packs are believed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Packs {
+    pub(crate) trust: Vec<String>,
+    pub(crate) allow_unsigned: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -1,0 +1,131 @@
+//! Where packs are, whose are believed, and as whom they are changed.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use clew_packs::PackName;
+use clew_packs::signature::{Trust, Verifier};
+use clew_packs::store::Store;
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use semver::Version;
+
+use crate::config::default_state;
+use crate::raw;
+
+/// Which store, and whose packs are believed.
+#[derive(Args, Default)]
+pub(crate) struct Place {
+    /// The configuration, for its [packs] and its state directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The state directory that `clew run` uses [default: /var/lib/clew for root]
+    #[arg(long = "state", value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
+    /// A public key that is believed beside those of the configuration: RW..., or a file
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<String>,
+    /// Packs without a signature are taken
+    #[arg(long)]
+    allow_unsigned: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Place {
+    fn configuration(&self) -> Result<raw::Root> {
+        let Some(path) = &self.config else {
+            return Ok(raw::Root::default());
+        };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        raw::parse(&text, &path.display().to_string())
+    }
+
+    /// The state directory.
+    pub(super) fn state(&self) -> Result<PathBuf> {
+        let configured = || Ok::<_, anyhow::Error>(self.configuration()?.state.directory);
+        match &self.state {
+            Some(state) => Ok(state.clone()),
+            None => Ok(configured()?.unwrap_or_else(default_state)),
+        }
+    }
+
+    /// Whose packs are believed.
+    pub(super) fn trust(&self) -> Result<Trust> {
+        let mut trust = trusted(&self.configuration()?.packs)?;
+        for text in &self.trust {
+            let file = Path::new(text);
+            let text = match file.is_file() {
+                true => std::fs::read_to_string(file)?,
+                false => text.clone(),
+            };
+            trust.keys.push(Verifier::parse(&text)?);
+        }
+        trust.allow_unsigned |= self.allow_unsigned;
+        Ok(trust)
+    }
+
+    /// The store, to be read and changed as whom it belongs to. What else is needed must have been read before.
+    pub(super) fn store(&self) -> Result<Store> {
+        let state = self.state()?;
+        become_owner(&state)?;
+        Ok(Store::of(&state))
+    }
+}
+
+/// `[packs]`, checked.
+pub(crate) fn trusted(table: &raw::Packs) -> Result<Trust> {
+    Trust::parse(&table.trust, table.allow_unsigned).context("packs.trust")
+}
+
+/// Root becomes the owner of the state directory: what it writes there is that owner's at once, and an owner who is up to
+/// no good (Clew's account, taken over) can lead it nowhere that he could not go himself.
+fn become_owner(state: &Path) -> Result<()> {
+    let Ok(metadata) = std::fs::metadata(state) else {
+        return Ok(());
+    };
+    if !Uid::effective().is_root() || metadata.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+    setgroups(&[]).context("cannot drop supplementary groups")?;
+    setresgid(gid, gid, gid).context("cannot change group")?;
+    setresuid(uid, uid, uid).context("cannot change user")
+}
+
+/// `NAME` or `NAME@VERSION`.
+#[derive(Clone, Debug)]
+pub(crate) struct Reference {
+    pub(super) name: PackName,
+    pub(super) version: Option<Version>,
+}
+
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let version = version
+            .map(|it| Version::parse(it).map_err(|error| format!("{it:?} is no version: {error}")));
+        Ok(Self {
+            name: name.parse()?,
+            version: version.transpose()?,
+        })
+    }
+}
+
+/// Says to the clew that runs with this state that other packs are active.
+///
+/// It cannot be told yet, and takes them over when it starts: the admin interface has no request for it.
+pub(super) fn tell_running(state: &Path) {
+    if state.join("admin.sock").exists() {
+        eprintln!("a clew runs with this state; it takes this over when it is started again");
+    }
+}
