@@ -63,7 +63,8 @@ impl ProxyHttp for Callbacks {
         let line = phase(session).and_then(|phase| phase.take_line());
         let refusal = self.refusal(session);
         // In a box of its own: what most requests wait for is small without it.
-        if (line.is_some() || refusal.is_some() || self.inspector.is_some())
+        let is_looked_at = self.inspector.as_ref().is_some_and(|it| it.looks());
+        if (line.is_some() || refusal.is_some() || is_looked_at)
             && Box::pin(self.judge(session, line, refusal, ctx)).await?
         {
             return Ok(true);
@@ -142,7 +143,8 @@ impl ProxyHttp for Callbacks {
         digest: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if self.tagging.is_none() && self.reports.is_none() && ctx.upload.is_none() {
+        let is_wanted = self.tagging.is_some() || self.reports.is_some() || self.accesses.is_some();
+        if !is_wanted && ctx.upload.is_none() {
             return Ok(());
         }
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
@@ -360,6 +362,7 @@ impl ProxyHttp for Callbacks {
         self.end_attempt(ctx, status);
         self.release(session, ctx);
         self.report(session, ctx, status);
+        self.tell_access(session, ctx, status);
         ctx.rules = None;
         let Some(phase) = phase(session) else {
             return;

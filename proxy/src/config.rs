@@ -1,7 +1,7 @@
 //! What the edge is told: validated by whoever builds it, immutable from then on.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -13,6 +13,7 @@ use clew_protocol::{ProxyId, Sequence, ServiceId, TokenKey};
 use clew_rules::engine::RuleSet;
 use ipnet::IpNet;
 
+use crate::access::Accesses;
 use crate::page::Pages;
 use crate::rate::RateLimits;
 
@@ -43,6 +44,10 @@ pub struct Config {
     pub pages: Pages,
     /// Who is told of requests that a rule matched, that were refused, or that were ended; none: nobody.
     pub reports: Option<Reports>,
+    /// Who is told of every request; none: nobody.
+    pub accesses: Option<Accesses>,
+    /// Who is told of clients that a rate limit wants banned; none: nobody.
+    pub offenders: Option<Offenders>,
     /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].
     pub shutdown_grace: Duration,
 }
@@ -344,6 +349,28 @@ impl Reports {
 impl std::fmt::Debug for Reports {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Reports")
+    }
+}
+
+/// Who is told of clients that are to be banned.
+#[derive(Clone)]
+pub struct Offenders(Arc<dyn Fn(IpAddr, &str) + Send + Sync>);
+
+impl Offenders {
+    /// `tell` is called with the client and the name of the limit, by the thread that serves the request: it must
+    /// not wait.
+    pub fn new(tell: impl Fn(IpAddr, &str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, client: IpAddr, limit: &str) {
+        (self.0)(client, limit);
+    }
+}
+
+impl std::fmt::Debug for Offenders {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Offenders")
     }
 }
 

@@ -1,6 +1,7 @@
 //! The client's side of a request: what is refused, what the edge answers by itself, and how long
 //! a body may take.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::exchange::{Exchange, Gateway};
 use crate::framing;
 use crate::held::nothing;
 use crate::page::Answer;
+use crate::rate::Excess;
 use crate::request_line::RequestLine;
 
 impl Gateway {
@@ -30,11 +32,9 @@ impl Gateway {
             self.tally.banned_requests.add_one();
             return Some((Outcome::Banned, Answer::Blocked));
         }
-        if let Some(inspector) = &self.inspector
-            && let Some(limit) = inspector.exceeded(client, request)
-        {
+        if let Some(answer) = self.excess(client, request) {
             self.tally.limited_requests.add_one();
-            return Some((Outcome::Limited, limit));
+            return Some((Outcome::Limited, answer));
         }
         let bytes = request.raw_path().len() + head_bytes(request);
         let status =
@@ -49,6 +49,27 @@ impl Gateway {
             };
         self.tally.bad_requests.add_one();
         Some((Outcome::Malformed, Answer::Status(status)))
+    }
+
+    /// The answer to a client who asks too often.
+    fn excess(&self, client: impl Fn() -> IpAddr, request: &RequestHeader) -> Option<Answer> {
+        let limit = self.inspector.as_ref()?.exceeded(&client, request)?;
+        let (status, bans) = match limit.excess {
+            Excess::Detect => {
+                tracing::info!(target: "clew::rules", limit = limit.name, "would be refused: asks too often");
+                return None;
+            }
+            Excess::Refuse(status) => (status, false),
+            Excess::Ban(status) => (status, true),
+        };
+        tracing::info!(target: "clew::rules", limit = limit.name, "refused: asks too often");
+        if bans
+            && let Some(offenders) = &self.offenders
+            && !self.neighbours.trusts(client())
+        {
+            offenders.tell(client(), &limit.name);
+        }
+        Some(Answer::Limited(status, limit.window.as_secs()))
     }
 
     /// Shows the request to the rules, and answers it where they, or the edge by itself (`refusal`,

@@ -108,6 +108,8 @@ impl Edge {
             tagging: config.tagging,
             inspector: config.rules.map(Inspector::new),
             pages: config.pages,
+            offenders: config.offenders,
+            accesses: config.accesses,
             reports: config.reports,
             flights: Flights::new(first)?,
             bans: Bans::new(config.limits.bans),

@@ -9,9 +9,10 @@ use http::HeaderValue;
 use pingora::{Error, ErrorType, OrErr, Result};
 use uuid::Uuid;
 
+use crate::access::Accesses;
 use crate::bans::Bans;
 use crate::client::Neighbours;
-use crate::config::{Limits, Reports, Tagging};
+use crate::config::{Limits, Offenders, Reports, Tagging};
 use crate::counters::Tally;
 use crate::endings::{Ending, EndingTally};
 use crate::flight::{Flight, Flights, Upstream};
@@ -35,6 +36,10 @@ pub(crate) struct Gateway {
     /// None: no rules.
     pub(crate) inspector: Option<Arc<Inspector>>,
     pub(crate) pages: Pages,
+    /// None: nobody is told of every request.
+    pub(crate) accesses: Option<Accesses>,
+    /// None: nobody is banned by limits.
+    pub(crate) offenders: Option<Offenders>,
     /// None: nobody is told of requests.
     pub(crate) reports: Option<Reports>,
     pub(crate) flights: Flights,

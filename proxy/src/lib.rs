@@ -7,6 +7,7 @@
 //! be the consequence of what the kernel has stopped wait at a gate.
 #![forbid(unsafe_code)]
 
+mod access;
 mod bans;
 mod callbacks;
 mod client;
@@ -35,15 +36,16 @@ mod unescape;
 mod upload;
 mod upstream;
 
+pub use access::{Access, Accesses};
 pub use bans::{Ban, Barrier, Dropped};
 pub use config::{
     Announcement, Announcer, ClientCertificates, Config, ForwardingHeader, HealthCheck, Identity,
-    Limits, ListenerConfig, Reports, Rulebook, RulesConfig, ServiceConfig, StopCount, Tagging,
-    TlsConfig, TlsVersion, TrustedHops, UnknownCoding, UpstreamTls,
+    Limits, ListenerConfig, Offenders, Reports, Rulebook, RulesConfig, ServiceConfig, StopCount,
+    Tagging, TlsConfig, TlsVersion, TrustedHops, UnknownCoding, UpstreamTls,
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};
 pub use endings::{BUCKETS_SECONDS, Ending, Endings};
 pub use inspection::{ShadowExample, ShadowReport};
 pub use page::{Page, Pages};
-pub use rate::{RateKey, RateLimit, RateLimits};
+pub use rate::{Excess, RateKey, RateLimit, RateLimits, RateScope};

@@ -1,12 +1,11 @@
 //! How often somebody may ask.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use clew_rules::transformation::Transformation;
-use http::Method;
 use http::header::HeaderName;
 use pingora::http::RequestHeader;
 use pingora_limits::rate::Rate;
@@ -18,16 +17,62 @@ pub struct RateLimit {
     pub name: String,
     /// Who is one asker.
     pub key: RateKey,
-    /// What the path begins with, decoded and without dot segments; empty: any.
-    pub path: String,
-    /// The methods that count; none: all.
-    pub methods: Vec<Method>,
+    /// Which requests count.
+    pub scope: RateScope,
     /// Requests that are served within a span.
     pub requests: u32,
     /// The span.
     pub window: Duration,
-    /// What is answered beyond (429, RFC 6585 §4).
-    pub status: u16,
+    /// What becomes of those beyond.
+    pub excess: Excess,
+}
+
+/// What becomes of requests beyond a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// They are logged, and go on.
+    Detect,
+    /// They are answered with this status (429, RFC 6585 §4).
+    Refuse(u16),
+    /// They are refused, and whoever is to ban ([`crate::Config::offenders`]) is told of their client.
+    Ban(u16),
+}
+
+/// Which requests count.
+#[derive(Clone)]
+pub struct RateScope {
+    /// In words; two of the same words are the same.
+    words: String,
+    applies: Arc<Applies>,
+}
+
+type Applies = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+impl RateScope {
+    /// `applies` is asked with the method, and the path as backends understand it: decoded, without dot segments.
+    pub fn new(
+        words: impl Into<String>,
+        applies: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            words: words.into(),
+            applies: Arc::new(applies),
+        }
+    }
+}
+
+impl PartialEq for RateScope {
+    fn eq(&self, other: &Self) -> bool {
+        self.words == other.words
+    }
+}
+
+impl Eq for RateScope {}
+
+impl std::fmt::Debug for RateScope {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.words)
+    }
 }
 
 /// Who is one asker.
@@ -35,7 +80,7 @@ pub struct RateLimit {
 pub enum RateKey {
     /// The client's address: of IPv6 its first 64 bits, which are one site's.
     Client,
-    /// The value of a field, `Authorization` for example; requests without it do not count.
+    /// The value of a field, `Authorization` for example; requests without it are their client's.
     Field(HeaderName),
     /// All askers together.
     Everybody,
@@ -88,17 +133,13 @@ impl RateLimits {
         let mut path = None;
         let mut exceeded = None;
         for Limit { limit, rate } in self.0.iter() {
-            if !limit.methods.is_empty() && !limit.methods.contains(&request.method) {
+            let path = path.get_or_insert_with(|| {
+                String::from_utf8_lossy(&normal_path(request.raw_path())).into_owned()
+            });
+            if !(limit.scope.applies)(request.method.as_str(), path) {
                 continue;
             }
-            let path = path.get_or_insert_with(|| normal_path(request.raw_path()));
-            if !path.starts_with(limit.path.as_bytes()) {
-                continue;
-            }
-            let Some(key) = key(&limit.key, client, request) else {
-                continue;
-            };
-            let count = rate.observe(&key, 1);
+            let count = rate.observe(&key(&limit.key, client, request), 1);
             if count > isize::try_from(limit.requests).unwrap_or(isize::MAX) {
                 exceeded = exceeded.or(Some(limit));
             }
@@ -107,14 +148,18 @@ impl RateLimits {
     }
 }
 
-fn key(key: &RateKey, client: IpAddr, request: &RequestHeader) -> Option<u64> {
-    let mut hasher = DefaultHasher::new();
-    match key {
-        RateKey::Client => site(client).hash(&mut hasher),
-        RateKey::Field(name) => request.headers.get(name)?.as_bytes().hash(&mut hasher),
-        RateKey::Everybody => {}
+/// Estimates are kept by hash: with a key of this process, so that nobody can look for values that share one.
+fn key(key: &RateKey, client: IpAddr, request: &RequestHeader) -> u64 {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let field = match key {
+        RateKey::Field(name) => request.headers.get(name),
+        RateKey::Client | RateKey::Everybody => None,
+    };
+    match (key, field) {
+        (RateKey::Everybody, _) => 0,
+        (_, Some(value)) => SEED.hash_one(value.as_bytes()),
+        (_, None) => SEED.hash_one(site(client)),
     }
-    Some(hasher.finish())
 }
 
 fn site(client: IpAddr) -> IpAddr {
@@ -145,15 +190,16 @@ fn normal_path(target: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn limit(path: &str, requests: u32) -> RateLimit {
+    fn limit(path: &'static str, requests: u32) -> RateLimit {
         RateLimit {
             name: "login".to_owned(),
             key: RateKey::Client,
-            path: path.to_owned(),
-            methods: vec![Method::POST],
+            scope: RateScope::new(path, move |method, asked| {
+                method == "POST" && asked.starts_with(path)
+            }),
             requests,
             window: Duration::from_secs(600),
-            status: 429,
+            excess: Excess::Refuse(429),
         }
     }
 
@@ -224,6 +270,7 @@ mod tests {
         };
         assert!(!asks(Some("Bearer a")) && !asks(Some("Bearer b")));
         assert!(asks(Some("Bearer a")));
-        assert!(!asks(None) && !asks(None));
+        // Without one, by client.
+        assert!(!asks(None) && asks(None));
     }
 }

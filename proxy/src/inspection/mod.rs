@@ -17,6 +17,7 @@ mod shadow;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -29,6 +30,7 @@ use pingora::{Error, ErrorType};
 
 use crate::config::{Rulebook, RulesConfig, UnknownCoding};
 use crate::page::Answer;
+use crate::rate::RateLimit;
 
 pub(crate) use kept::Share;
 
@@ -42,12 +44,18 @@ pub use shadow::{ShadowExample, ShadowReport};
 
 /// Error type of a response that rules have refused.
 pub(crate) const DENIED: ErrorType = ErrorType::new("denied by rules");
+/// What there may be, in [`Inspector::has`].
+const RULES: u8 = 1;
+const LIMITS: u8 = 2;
+const SHADOW: u8 = 4;
 /// A body larger than this leaves buffers behind that are not worth keeping.
 const ORDINARY_BYTES: usize = 128 * 1024;
 
 /// What all inspected requests share.
 pub(crate) struct Inspector {
     rulebook: ArcSwap<Rulebook>,
+    /// What of rules, limits and a candidate there is: requests that nobody looks at cost a load.
+    has: AtomicU8,
     /// A candidate that judges beside it.
     shadow: ArcSwapOption<Shadow>,
     pool: Pool,
@@ -61,7 +69,8 @@ pub(crate) struct Inspector {
 
 impl Inspector {
     pub(crate) fn new(config: RulesConfig) -> Arc<Self> {
-        Arc::new(Self {
+        let inspector = Self {
+            has: AtomicU8::new(0),
             rulebook: ArcSwap::from_pointee(config.rulebook),
             shadow: ArcSwapOption::empty(),
             pool: Pool::default(),
@@ -71,11 +80,14 @@ impl Inspector {
             unknown_coding: config.unknown_coding,
             expansion: config.expansion as usize,
             started: Instant::now(),
-        })
+        };
+        inspector.note_rulebook(&inspector.rulebook());
+        Arc::new(inspector)
     }
 
     /// Requests that begin from now on are judged by `rulebook`.
     pub(crate) fn replace(&self, rulebook: Rulebook) {
+        self.note_rulebook(&rulebook);
         self.rulebook.store(Arc::new(rulebook));
         // What waits there holds the rules that it has seen last.
         self.pool.clear();
@@ -93,7 +105,9 @@ impl Inspector {
     /// Its thread cannot start.
     pub(crate) fn set_shadow(&self, candidate: Option<Rulebook>) -> std::io::Result<()> {
         let start = |candidate| Shadow::start(candidate, self.budget).map(Arc::new);
-        self.shadow.store(candidate.map(start).transpose()?);
+        let shadow = candidate.map(start).transpose()?;
+        self.note(SHADOW, shadow.is_some());
+        self.shadow.store(shadow);
         Ok(())
     }
 
@@ -102,19 +116,39 @@ impl Inspector {
         Some(self.shadow.load().as_ref()?.report())
     }
 
-    /// The answer to a request of somebody who asks too often.
+    /// The first limit that this request of a client exceeds.
     pub(crate) fn exceeded(
         &self,
         client: impl FnOnce() -> IpAddr,
         request: &RequestHeader,
-    ) -> Option<Answer> {
-        let rulebook = self.rulebook.load();
-        if rulebook.limits.is_empty() {
+    ) -> Option<RateLimit> {
+        if !self.has(LIMITS) {
             return None;
         }
-        let limit = rulebook.limits.exceeded(client(), request)?;
-        tracing::info!(target: "clew::rules", limit = limit.name, "asks too often");
-        Some(Answer::Limited(limit.status, limit.window.as_secs()))
+        let rulebook = self.rulebook.load();
+        rulebook.limits.exceeded(client(), request).cloned()
+    }
+
+    /// Whether anybody looks at requests.
+    pub(crate) fn looks(&self) -> bool {
+        self.has(RULES | SHADOW)
+    }
+
+    fn has(&self, what: u8) -> bool {
+        self.has.load(Ordering::Relaxed) & what != 0
+    }
+
+    fn note(&self, what: u8, is_there: bool) {
+        if is_there {
+            self.has.fetch_or(what, Ordering::Relaxed);
+        } else {
+            self.has.fetch_and(!what, Ordering::Relaxed);
+        }
+    }
+
+    fn note_rulebook(&self, rulebook: &Rulebook) {
+        self.note(LIMITS, !rulebook.limits.is_empty());
+        self.note(RULES, rulebook.rules.settings().engine != RuleEngine::Off);
     }
 
     /// Begins a request; none when the rules are switched off.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clew_protocol::report::{Outcome, PackVersion, REPORT_MATCHES, Report};
-use clew_proxy::{Config, RateKey, RateLimit, RateLimits, Reports, Rulebook};
+use clew_proxy::{
+    Accesses, Config, Excess, Offenders, RateKey, RateLimit, RateLimits, RateScope, Reports,
+    Rulebook,
+};
 
 use crate::inspection::{ATTACK, judged, rules};
 use crate::stage::{PATIENCE, Script, Stage, hang, localhost, ok, wait_until};
@@ -158,18 +161,21 @@ fn matches_without_end_are_counted() -> Result<()> {
 
 #[test]
 fn who_asks_too_often_is_told_to_wait() -> Result<()> {
+    let (offend, offenders) = channel();
     let (stage, reports) = told(ok, "SecRuleEngine Off\n", |config| {
         let rules = config.rules.as_mut().expect("rules");
         let limit = RateLimit {
             name: "search".to_owned(),
             key: RateKey::Client,
-            path: "/search".to_owned(),
-            methods: Vec::new(),
+            scope: RateScope::new("/search", |_, path| path.starts_with("/search")),
             requests: 3,
             window: Duration::from_secs(300),
-            status: 429,
+            excess: Excess::Ban(429),
         };
         rules.rulebook.limits = RateLimits::new(vec![limit], &RateLimits::default());
+        config.offenders = Some(Offenders::new(move |client, limit| {
+            let _ = offend.send((client, limit.to_owned()));
+        }));
     })?;
     let mut client = stage.client()?;
     for _ in 0..3 {
@@ -182,5 +188,25 @@ fn who_asks_too_often_is_told_to_wait() -> Result<()> {
     let report = reports.recv_timeout(PATIENCE)?;
     ensure!(report.outcome == Outcome::Limited && report.status == Some(429));
     ensure!(stage.handle.counters().limited_requests == 1);
+    ensure!(offenders.try_recv()? == (localhost(), "search".to_owned()));
+    Ok(())
+}
+
+#[test]
+fn every_request_may_be_told() -> Result<()> {
+    let (tell, told) = channel();
+    let stage = Stage::with(ok, |config| {
+        config.accesses = Some(Accesses::new(move |it| {
+            let target = String::from_utf8_lossy(it.target).into_owned();
+            let _ = tell.send((target, it.status, it.body_bytes, it.upstream, it.id));
+        }));
+    })?;
+    let mut client = stage.client()?;
+    for target in ["/a?b=c", "/d"] {
+        let answer = client.get(target)?;
+        let (seen, status, bytes, upstream, id) = told.recv_timeout(PATIENCE)?;
+        ensure!((seen.as_str(), status, bytes) == (target, Some(200), 2));
+        ensure!(upstream == Some(stage.upstream) && answer.head.contains(&id.to_string()));
+    }
     Ok(())
 }

@@ -190,6 +190,8 @@ impl Stage {
             rules: None,
             reports: None,
             pages: Pages::default(),
+            offenders: None,
+            accesses: None,
             shutdown_grace: Duration::from_secs(2),
         };
         adjust(&mut config);
