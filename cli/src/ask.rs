@@ -10,6 +10,7 @@ use crate::StateArgs;
 use crate::api::bans::{BanDone, BanEntry, BanLifted, BanList, BanWish};
 use crate::api::client::{Client, all_pages, encoded};
 use crate::api::counters::CounterSums;
+use crate::api::rules::ReloadDone;
 use crate::api::status::Status;
 use crate::audit;
 
@@ -229,5 +230,30 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<()> {
 
 fn print(value: &impl serde::Serialize) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Has the clew of `state` read its configuration anew, and says what came of it.
+pub(crate) fn reload(state: &StateArgs) -> Result<()> {
+    let done: ReloadDone = Client::of(&state.directory())?.post("/v1/reload", &())?;
+    if state.json {
+        return print(&done);
+    }
+    for warning in &done.warnings {
+        println!("warning: {warning}");
+    }
+    for pack in &done.packs {
+        println!("pack {} {} in force", pack.name, pack.version);
+    }
+    match done.rules {
+        Some(rules) => println!("{rules} rules in force, after {:.0} ms", done.took_ms),
+        None => println!("requests are not judged by rules"),
+    }
+    if !done.restart.is_empty() {
+        println!(
+            "changed, and in force after a restart only: {}",
+            done.restart.join(", ")
+        );
+    }
     Ok(())
 }

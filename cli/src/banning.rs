@@ -51,6 +51,22 @@ impl Table for AtEdge {
     }
 }
 
+/// Bans who exceeds a limit that wants it so.
+pub(crate) fn by_limit(keeper: &Keeper, client: IpAddr, limit: &str) {
+    let order = Order {
+        cause: Cause::Hand(IpNet::from(client)),
+        span: Span::Policy,
+        reason: format!("limit {limit}"),
+    };
+    match keeper.ban(&order) {
+        Ok((banned, _)) => {
+            let ban = banned.ban;
+            tracing::warn!(source = %ban.source, limit, dry_run = ban.dry_run, "source banned");
+        }
+        Err(refusal) => tracing::warn!(%client, limit, %refusal, "not banned"),
+    }
+}
+
 /// Bans whom a verdict has named, for so long; none in a dry run.
 ///
 /// # Errors

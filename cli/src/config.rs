@@ -1,18 +1,21 @@
 //! The configuration file: raw TOML, then what has been checked.
 
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clew_correlator::profile::Profile;
 use clew_packs::store::Store;
+use clew_packs::{Pack, PackName};
 use clew_proxy::{
-    ClientCertificates, HealthCheck, Identity, Limits, ListenerConfig, ServiceConfig, TlsConfig,
-    TlsVersion, TrustedHops, UpstreamTls,
+    ClientCertificates, HealthCheck, Identity, Limits, ListenerConfig, Page, Pages, ServiceConfig,
+    TlsConfig, TlsVersion, TrustedHops, UpstreamTls,
 };
 use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
 use ipnet::IpNet;
+use semver::Version;
 
 use crate::api::access::Remote;
 use crate::inspection::Inspection;
@@ -28,8 +31,9 @@ pub(crate) struct Configuration {
     pub(crate) trusted_hops: TrustedHops,
     pub(crate) shared_addresses: Vec<IpNet>,
     pub(crate) threads: usize,
-    /// None: requests are not judged by rules.
-    pub(crate) inspection: Option<Inspection>,
+    pub(crate) inspection: Inspection,
+    /// The packs among them, in order.
+    pub(crate) packs: Vec<Pack>,
     pub(crate) shutdown_grace: Duration,
     /// None: the edge runs alone.
     pub(crate) sensor: Option<SensorConfiguration>,
@@ -40,6 +44,10 @@ pub(crate) struct Configuration {
     /// None: the admin API is at its socket alone.
     pub(crate) admin: Option<Remote>,
     pub(crate) observe: Option<SocketAddr>,
+    pub(crate) pages: Pages,
+    pub(crate) access_log: Option<PathBuf>,
+    /// The block log; without sinks nobody is told.
+    pub(crate) log: clew_blocklog::Config,
     pub(crate) state: PathBuf,
     pub(crate) user: String,
 }
@@ -62,6 +70,11 @@ pub(crate) struct SensorConfiguration {
 }
 
 impl Configuration {
+    /// Whether anybody is told of requests.
+    pub(crate) fn has_log(&self) -> bool {
+        !self.log.is_empty()
+    }
+
     /// Whether the programs stay at work when Clew stops.
     pub(crate) fn keeps_programs(&self) -> bool {
         self.sensor.as_ref().is_some_and(|it| it.keep_programs)
@@ -69,7 +82,7 @@ impl Configuration {
 }
 
 /// What the command line says; it wins over the file.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Overrides {
     pub(crate) upstreams: Vec<SocketAddr>,
     pub(crate) listen: Option<SocketAddr>,
@@ -77,6 +90,8 @@ pub(crate) struct Overrides {
     pub(crate) no_sensor: bool,
     pub(crate) state: Option<PathBuf>,
     pub(crate) rules: Vec<PathBuf>,
+    /// A pack that is tried in place of the active version of it, or beside the others.
+    pub(crate) candidate: Option<(PackName, Option<Version>)>,
 }
 
 /// Reads and checks a file.
@@ -95,9 +110,9 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
     let services = services(&raw, overrides)?;
     let state = overrides.state.clone().or(raw.state.directory.clone());
     let state = state.unwrap_or_else(default_state);
-    let packs = Store::of(&state).active_packs(&trusted(&raw.packs)?)?;
+    let packs = packs(&raw, overrides, &state)?;
     let inspection = Inspection::load(&raw.rules, &overrides.rules, &packs)?;
-    let said = inspection.as_ref().map(|it| &it.compiled.policy);
+    let said = &inspection.compiled.policy;
     let sensor = match raw.sensor.enabled && !overrides.no_sensor {
         true => Some(sensor(&raw, overrides, &services, &state, said)?),
         false => None,
@@ -119,17 +134,75 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         shared_addresses: networks("trust.shared", &raw.trust.shared)?,
         threads: raw.edge.threads.unwrap_or(default_threads).clamp(1, 256),
         inspection,
+        packs,
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
         ban: raw.ban.enabled,
         bans: bans(&raw)?,
         admin: Remote::check(&raw.admin)?,
         observe: raw.observe.listen,
+        pages: pages(&raw.pages)?,
+        access_log: raw.edge.access_log.clone(),
+        log: clew_blocklog::Config::check(&raw.log, &raw.log_spool, &state, observer())?,
         ban_interfaces: raw.ban.interfaces.clone(),
         user: raw.state.user.clone(),
         services,
         sensor,
         state,
     })
+}
+
+/// The packs in force, with a candidate among them where there is one.
+fn packs(raw: &raw::Root, overrides: &Overrides, state: &Path) -> Result<Vec<Pack>> {
+    let (store, trust) = (Store::of(state), trusted(&raw.packs)?);
+    let mut packs = store.active_packs(&trust)?;
+    if let Some((name, version)) = &overrides.candidate {
+        let candidate = store.pack(&store.find(name, version.as_ref())?, &trust)?;
+        match packs.iter_mut().find(|it| it.id().name == *name) {
+            Some(place) => *place = candidate,
+            None => packs.push(candidate),
+        }
+    }
+    Ok(packs)
+}
+
+/// Bytes of a page at most.
+const PAGE_BYTES: u64 = 64 * 1024;
+
+fn pages(raw: &raw::Pages) -> Result<Pages> {
+    let page = |path: &Option<PathBuf>| -> Result<Option<Page>> {
+        let Some(path) = path else { return Ok(None) };
+        let shown = path.display();
+        let file =
+            std::fs::File::open(path).with_context(|| format!("cannot read the page {shown}"))?;
+        let mut text = String::new();
+        file.take(PAGE_BYTES + 1).read_to_string(&mut text)?;
+        ensure!(
+            text.len() as u64 <= PAGE_BYTES,
+            "the page {shown} is longer than {PAGE_BYTES} bytes"
+        );
+        let page = Page::parse(&text).map_err(|name| {
+            anyhow!("{shown}: {{{{{name}}}}} is none of request_id, status, sentence")
+        })?;
+        Ok(Some(page))
+    };
+    Ok(Pages {
+        blocked_html: page(&raw.blocked_html)?,
+        blocked_json: page(&raw.blocked_json)?,
+        failed_html: page(&raw.failed_html)?,
+        failed_json: page(&raw.failed_json)?,
+    })
+}
+
+/// Who tells, in the block log.
+fn observer() -> clew_blocklog::Observer {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    clew_blocklog::Observer {
+        hostname: host,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 /// `/var/lib/clew` for root, `$XDG_STATE_HOME/clew` or `~/.local/state/clew` for others.
@@ -316,7 +389,7 @@ fn sensor(
     overrides: &Overrides,
     services: &[ServiceConfig],
     state: &Path,
-    packs: Option<&clew_packs::policy::Policy>,
+    packs: &clew_packs::policy::Policy,
 ) -> Result<SensorConfiguration> {
     let table = &raw.sensor;
     let mode = overrides.mode.unwrap_or(table.mode.into());
@@ -330,9 +403,7 @@ fn sensor(
     if overrides.upstreams.is_empty() {
         policy.files = watched(raw)?;
     }
-    if let Some(said) = packs {
-        add_packs(&mut policy, said, services);
-    }
+    add_packs(&mut policy, packs, services);
     if mode == Mode::Enforce && profile.exists() {
         add_profile(&mut policy, &profile, services)?;
     }

@@ -95,7 +95,12 @@ fn give(asker: &UnixStream, handle: &Handle) -> Result<()> {
         "no room for {} listeners",
         borrowed.len()
     );
-    sendmsg(asker, &[IoSlice::new(WORD)], &mut message, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        asker,
+        &[IoSlice::new(WORD)],
+        &mut message,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clew_packs::limit::{self, Key, Limit};
 use clew_packs::{BODIES, Compiled, Host, Pack};
-use clew_proxy::{RulesConfig, UnknownCoding};
+use clew_proxy::{
+    Excess, RateKey, RateLimit, RateLimits, RateScope, Rulebook, RulesConfig, UnknownCoding,
+};
 use clew_rules::engine::OutOfTime;
 use clew_rules::seclang::ast::{Ast, Directive, LimitAction, RuleEngine};
 use clew_rules::seclang::parse_text;
@@ -23,6 +26,8 @@ const REQUEST_BODY_BYTES: u64 = 1 << 20;
 pub(crate) struct Inspection {
     /// Rules, and what active packs say beside them.
     pub(crate) compiled: Compiled,
+    /// There are neither files nor packs.
+    is_empty: bool,
     budget: Duration,
     kept_bodies_bytes: usize,
     unknown_coding: UnknownCoding,
@@ -31,35 +36,44 @@ pub(crate) struct Inspection {
 }
 
 impl Inspection {
-    /// Loads the rules that the table or the command line names, and those of the active packs; none when there
-    /// are none.
-    pub(crate) fn load(
-        table: &raw::Rules,
-        files: &[PathBuf],
-        packs: &[Pack],
-    ) -> Result<Option<Self>> {
+    /// Loads the rules that the table or the command line names, and those of the active packs. Where there are none,
+    /// nothing is looked at, until packs are activated.
+    pub(crate) fn load(table: &raw::Rules, files: &[PathBuf], packs: &[Pack]) -> Result<Self> {
         let files = if files.is_empty() {
             &table.files
         } else {
             files
         };
-        if files.is_empty() && packs.is_empty() {
-            ensure!(
-                table.engine.is_none() && table.log.is_none(),
-                "[rules] names no files, and no pack is active: rules.files is missing"
-            );
-            return Ok(None);
-        }
+        let is_empty = files.is_empty() && packs.is_empty();
         ensure!(table.budget_ms > 0, "rules.budget_ms must be at least 1");
         ensure!(table.expansion > 0, "rules.expansion must be at least 1");
-        Ok(Some(Self {
-            compiled: compiled(table, files, packs)?,
+        Ok(Self {
+            compiled: match is_empty {
+                true => nothing()?,
+                false => compiled(table, files, packs)?,
+            },
+            is_empty,
             budget: Duration::from_millis(table.budget_ms),
             kept_bodies_bytes: table.kept_bodies_bytes,
             unknown_coding: table.unknown_coding.into(),
             expansion: table.expansion,
             log: table.log.clone(),
-        }))
+        })
+    }
+
+    /// Its rules and limits, as the edge wants them. What was counted for limits of `before` goes on.
+    pub(crate) fn rulebook(&self, before: &RateLimits) -> Rulebook {
+        let limits = self.compiled.limits.iter().map(rate_limit).collect();
+        Rulebook {
+            rules: self.compiled.rules.clone(),
+            packs: self.compiled.packs.clone(),
+            limits: RateLimits::new(limits, before),
+        }
+    }
+
+    /// How many rules there are; none when requests are not judged by rules.
+    pub(crate) fn rules(&self) -> Option<usize> {
+        (!self.is_empty).then(|| self.compiled.rules.rules().len())
     }
 
     /// As the edge wants it, with the log opened.
@@ -70,12 +84,15 @@ impl Inspection {
             unknown_coding: self.unknown_coding,
             expansion: self.expansion,
             log: self.log.as_deref().map(append_to).transpose()?,
-            ..RulesConfig::new(self.compiled.rules.clone())
+            rulebook: self.rulebook(&RateLimits::default()),
         })
     }
 
     /// Says what is in force, and what is suspicious about it.
     pub(crate) fn introduce(&self) {
+        if self.is_empty {
+            return;
+        }
         let rules = &self.compiled.rules;
         for warning in rules.warnings() {
             tracing::warn!("{warning}");
@@ -85,6 +102,37 @@ impl Inspection {
         }
         let engine = rules.settings().engine;
         tracing::info!(rules = rules.rules().len(), ?engine, "rules loaded");
+    }
+}
+
+/// No rules, and none that look.
+fn nothing() -> Result<Compiled> {
+    let host = Host {
+        overrides: vec![Directive::RuleEngine(RuleEngine::Off)],
+        ..Host::default()
+    };
+    Compiled::of(&[], host).or_else(|errors| all_of(&errors))
+}
+
+fn rate_limit(limit: &Limit) -> RateLimit {
+    let own = limit.clone();
+    RateLimit {
+        name: limit.name.clone(),
+        key: match &limit.key {
+            Key::Client => RateKey::Client,
+            // Checked when the pack was read.
+            Key::Token(name) => name.parse().map_or(RateKey::Client, RateKey::Field),
+        },
+        scope: RateScope::new(limit.to_string(), move |method, path| {
+            own.applies(method, path)
+        }),
+        requests: limit.requests,
+        window: limit.span,
+        excess: match (limit.detect, limit.action) {
+            (true, _) => Excess::Detect,
+            (false, limit::LimitAction::Refuse) => Excess::Refuse(limit.status),
+            (false, limit::LimitAction::Ban) => Excess::Ban(limit.status),
+        },
     }
 }
 
@@ -167,7 +215,7 @@ mod tests {
         let path = folder.path().join("rules.conf");
         std::fs::write(&path, rules)?;
         let root = raw::parse(&format!("[rules]\n{table}\n"), "test.toml")?;
-        Inspection::load(&root.rules, &[path], &[])?.context("no rules")
+        Inspection::load(&root.rules, &[path], &[])
     }
 
     #[test]
@@ -220,7 +268,14 @@ mod tests {
         ] {
             assert!(loaded(rules, table).is_err(), "{rules}{table}");
         }
-        let root = raw::parse("[rules]\nengine = \"on\"\n", "test.toml").expect("table");
-        assert!(Inspection::load(&root.rules, &[], &[]).is_err(), "no files");
+    }
+
+    #[test]
+    fn without_rules_nothing_is_looked_at() -> Result<()> {
+        let root = raw::parse("[rules]\nengine = \"on\"\n", "test.toml")?;
+        let inspection = Inspection::load(&root.rules, &[], &[])?;
+        let engine = inspection.compiled.rules.settings().engine;
+        assert_eq!((engine, inspection.rules()), (RuleEngine::Off, None));
+        Ok(())
     }
 }

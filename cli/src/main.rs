@@ -1,6 +1,7 @@
 //! The `clew` command.
 #![forbid(unsafe_code)]
 
+mod access;
 mod api;
 mod ask;
 mod audit;
@@ -8,6 +9,7 @@ mod banning;
 mod barrier;
 mod beat;
 mod config;
+mod handover;
 mod inspection;
 mod journal;
 mod log;
@@ -15,6 +17,7 @@ mod metrics;
 mod packs;
 mod privilege;
 mod raw;
+mod reload;
 mod rules;
 mod run;
 mod show;
@@ -33,6 +36,7 @@ use clew_protocol::incident::Incident;
 use crate::ask::{AuditArgs, BansCommand};
 use crate::config::{Overrides, default_state};
 use crate::raw::ModeName;
+use crate::reload::Source;
 use crate::show::Style;
 
 #[global_allocator]
@@ -98,6 +102,8 @@ enum Command {
     Counters(StateArgs),
     /// What runs, and how it is
     Status(StateArgs),
+    /// Have the clew that runs read its configuration anew: rules, packs, policy, certificates
+    Reload(StateArgs),
     /// Who has changed what
     Audit(AuditArgs),
     /// Watch the clew that runs
@@ -130,6 +136,10 @@ struct RunArgs {
     /// Where incidents, bans and the admin socket are kept [default: /var/lib/clew for root]
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
+    /// Take the place of the clew that serves this state directory: it hands its sockets over, finishes its requests,
+    /// and ends; clients that connect meanwhile wait
+    #[arg(long)]
+    take_over: bool,
 }
 
 #[derive(Subcommand)]
@@ -183,11 +193,13 @@ fn command(command: Command) -> Result<ExitCode> {
                 no_sensor: args.no_sensor,
                 state: args.state,
                 rules: args.rules,
+                candidate: None,
             };
-            run::run(match &args.config {
-                Some(path) => config::load(path, &overrides)?,
-                None => config::from_command_line(&overrides)?,
-            })?;
+            let source = Source {
+                path: args.config,
+                overrides,
+            };
+            run::run(source, args.take_over)?;
         }
         Command::Check { file } => {
             config::load(&file, &Overrides::default())?;
@@ -200,6 +212,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Bans { command } => ask::bans(command)?,
         Command::Counters(state) => ask::counters(&state)?,
         Command::Status(state) => ask::status(&state)?,
+        Command::Reload(state) => ask::reload(&state)?,
         Command::Audit(args) => ask::audit(&args)?,
         Command::Top(state) => top::run(&state.directory(), state.json)?,
     }

@@ -34,11 +34,12 @@ impl Account {
 }
 
 /// Every file Clew keeps in its state directory.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "admin.sock",
     "audit.jsonl",
     "audit.jsonl.1",
     "bans.redb",
+    "handover.sock",
     "incidents.jsonl",
     "incidents.jsonl.1",
     "profile.json",
@@ -46,7 +47,7 @@ const OURS: [&str; 8] = [
 ];
 
 /// Folders of the state directory, handed over with all that is in them.
-const FOLDERS: [&str; 1] = ["packs"];
+const FOLDERS: [&str; 2] = ["log-spool", "packs"];
 
 /// How deep they are: a version's files lie four folders down, and nest sixteen more at most.
 const DEPTH: usize = 32;

@@ -24,6 +24,9 @@ pub(crate) struct Root {
     pub(crate) observe: ObserveTable,
     pub(crate) state: State,
     pub(crate) edge: EdgeTable,
+    pub(crate) pages: Pages,
+    pub(crate) log: Vec<clew_blocklog::RawSink>,
+    pub(crate) log_spool: clew_blocklog::RawSpool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -424,6 +427,17 @@ impl Default for State {
 pub(crate) struct EdgeTable {
     pub(crate) threads: Option<usize>,
     pub(crate) shutdown_grace_seconds: u64,
+    pub(crate) access_log: Option<PathBuf>,
+}
+
+/// Files of pages in place of Clew's own, at most 64 KiB each.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Pages {
+    pub(crate) blocked_html: Option<PathBuf>,
+    pub(crate) blocked_json: Option<PathBuf>,
+    pub(crate) failed_html: Option<PathBuf>,
+    pub(crate) failed_json: Option<PathBuf>,
 }
 
 impl Default for EdgeTable {
@@ -431,6 +445,7 @@ impl Default for EdgeTable {
         Self {
             threads: None,
             shutdown_grace_seconds: 30,
+            access_log: None,
         }
     }
 }

@@ -1,23 +1,28 @@
 //! `clew run`: everything that needs rights first, then none.
 
 use std::io::{ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::chown;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clew_bans::Keeper;
+use clew_blocklog::BlockLog;
 use clew_correlator::profile::Profile;
 use clew_protocol::request::ProxyRecord;
 use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
-use clew_proxy::{Announcer, Edge, Handle, RulesConfig, StopCount, Tagging};
+use clew_proxy::{Announcer, Edge, Handle, Offenders, Reports, StopCount, Tagging};
 use clew_sensor::{LoadError, Mode, Sensor, Service};
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::access::AccessLog;
 use crate::api::Desk;
 use crate::api::serve::Sockets;
 use crate::api::status::{About, ServiceStatus};
@@ -26,15 +31,19 @@ use crate::banning;
 use crate::barrier;
 use crate::beat::Latest;
 use crate::config::{Configuration, SensorConfiguration};
-use crate::inspection::Inspection;
+use crate::handover::{self, Offer};
 use crate::log;
 use crate::privilege::{Account, drop_all, prepare_state};
+use crate::reload::{PolicyChange, PolicyDesk, Reloader, Source};
 use crate::store::{Store, Writer};
 use crate::tend::{Learning, Tender, correlator};
 
 /// Request records that may wait for the correlator: at 50,000 requests a second and two
 /// records each, a stall of 650 ms.
 const QUEUE: usize = 65_536;
+/// How long events may take to reach the sinks of the block log when Clew stops; what is in the spool waits for the next
+/// start.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// The proxy of a single host.
 const PROXY: ProxyId = ProxyId(1);
 
@@ -42,16 +51,41 @@ const PROXY: ProxyId = ProxyId(1);
 struct Kernel {
     sensor: Sensor,
     records: Receiver<ProxyRecord>,
+    policies: Receiver<PolicyChange>,
+    changes: SyncSender<PolicyChange>,
+    key: TokenKey,
     settings: SensorConfiguration,
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub(crate) fn run(configuration: Configuration) -> Result<()> {
+impl Kernel {
+    /// The way to its policy.
+    fn policy(&self) -> PolicyDesk {
+        PolicyDesk {
+            key: self.key.clone(),
+            changes: self.changes.clone(),
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, or until another takes over.
+pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
+    let configuration = source.load()?;
     let account = Account::find(&configuration.user)?;
+    let inherited = inherited(&configuration, take_over)?;
     prepare_state(&configuration.state, account.as_ref())?;
+    let opened = BlockLog::open(configuration.log.clone())?;
     let (mut kernel, tagging) = load(&configuration)?.unzip();
-    let rules = configuration.inspection.as_ref().map(Inspection::open);
-    let edge = Edge::bind(edge_config(&configuration, tagging, rules.transpose()?))?;
+    let ears = Ears::default();
+    let access = configuration.access_log.as_deref().map(AccessLog::open);
+    let (access, accesses) = access.transpose()?.unzip();
+    let policy = kernel.as_ref().map(|it| it.policy());
+    let edge = Edge::bind(clew_proxy::Config {
+        inherited,
+        accesses,
+        reports: configuration.has_log().then(|| ears.reports()),
+        offenders: Some(ears.offenders()),
+        ..edge_config(&configuration, tagging)?
+    })?;
     for socket in edge.sockets()? {
         if let Some(kernel) = &mut kernel {
             let told = kernel.sensor.pass_over(&socket);
@@ -77,10 +111,20 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
         configuration.admin.as_ref(),
         configuration.observe,
     )?;
+    let offer = Offer::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;
-    let desk = desk(&configuration, &edge.handle(), kernel.as_ref(), &store)?;
+    let reloader = Reloader::new(source, edge.handle(), policy, &configuration);
+    let reloader = Arc::new(reloader);
+    let desk = desk(
+        &configuration,
+        &edge.handle(),
+        kernel.as_ref(),
+        &store,
+        reloader.clone(),
+    )?;
     if let Some(account) = &account {
-        give_away(&configuration.state, admin.path(), account, kernel.as_ref())?;
+        let sockets = [admin.path(), offer.path()];
+        give_away(&configuration, &sockets, account, kernel.as_ref())?;
     }
     let sensor = kernel.is_some();
     if sensor {
@@ -90,9 +134,14 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
 
     // From here on there are threads, and no rights.
     let handle = edge.handle();
-    stop_on_signal(handle.clone())?;
+    heed_signals(handle.clone(), reloader)?;
     let (bans, latest) = (desk.bans.clone(), desk.latest.clone());
     bans.start()?;
+    let log = opened.start()?;
+    ears.open(&log, &bans);
+    let access = access.map(AccessLog::start).transpose()?;
+    let offer_path = offer.path().to_owned();
+    offer.serve(handle.clone())?;
     let socket = admin.serve(desk)?;
     let stop = Arc::new(AtomicBool::new(false));
     // The last that can fail: an error after it would leave the programs in the kernel.
@@ -104,7 +153,7 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
                 store,
                 &handle,
                 &stop,
-                (bans.clone(), latest),
+                (bans.clone(), log.clone(), latest),
             )
         })
         .transpose()?;
@@ -112,13 +161,13 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
         run_soon(EDGE);
     }
     let _log = log::queue();
-    if let Some(inspection) = &configuration.inspection {
-        inspection.introduce();
-    }
+    configuration.inspection.introduce();
     for address in handle.addresses() {
         tracing::info!(%address, sensor, "listening");
     }
+    tell_manager(NotifyState::Ready);
     let served = edge.serve();
+    tell_manager(NotifyState::Stopping);
     stop.store(true, Ordering::Release);
     let tended = tender.map_or(Ok(()), |thread| {
         thread
@@ -126,7 +175,12 @@ pub(crate) fn run(configuration: Configuration) -> Result<()> {
             .unwrap_or_else(|_| Err(anyhow!("the correlator thread panicked")))
     });
     bans.stop();
-    let _ = std::fs::remove_file(socket);
+    for socket in [socket, offer_path] {
+        let _ = std::fs::remove_file(socket);
+    }
+    let counters = log.finish(FAREWELL);
+    tracing::debug!(?counters, "block log");
+    drop((handle, access));
     served?;
     tended?;
     if configuration.keeps_programs() {
@@ -193,6 +247,8 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         ))
     })?;
     clear_up();
+    let (changes, policies) = sync_channel(1);
+    let own_key = key.clone();
     let (send, records) = sync_channel(QUEUE);
     let (stops, announcer) = (sensor.stops(), sensor.announcer());
     let tagging = Tagging {
@@ -211,6 +267,9 @@ fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
         Kernel {
             sensor,
             records,
+            policies,
+            changes,
+            key: own_key,
             settings,
         },
         tagging,
@@ -233,9 +292,8 @@ fn clear_up() {
 fn edge_config(
     configuration: &Configuration,
     tagging: Option<Tagging>,
-    rules: Option<RulesConfig>,
-) -> clew_proxy::Config {
-    clew_proxy::Config {
+) -> Result<clew_proxy::Config> {
+    Ok(clew_proxy::Config {
         listeners: configuration.listeners.clone(),
         inherited: Vec::new(),
         services: configuration.services.clone(),
@@ -244,11 +302,13 @@ fn edge_config(
         shared_addresses: configuration.shared_addresses.clone(),
         threads: configuration.threads,
         tagging,
-        rules,
+        rules: Some(configuration.inspection.open()?),
         reports: None,
-        pages: Default::default(),
+        pages: configuration.pages.clone(),
+        accesses: None,
+        offenders: None,
         shutdown_grace: configuration.shutdown_grace,
-    }
+    })
 }
 
 /// What the admin API looks at and acts on; with it the bans of an earlier run are in force again.
@@ -257,6 +317,7 @@ fn desk(
     handle: &Handle,
     kernel: Option<&Kernel>,
     store: &Store,
+    reloader: Arc<Reloader>,
 ) -> Result<Desk> {
     let state = &configuration.state;
     let (policy, capacity) = (configuration.bans.clone(), configuration.limits.bans);
@@ -266,7 +327,6 @@ fn desk(
         upstreams: service.upstreams.iter().map(ToString::to_string).collect(),
     });
     let missing = kernel.map(|it| it.sensor.missing()).unwrap_or_default();
-    let rules = configuration.inspection.as_ref();
     Ok(Desk {
         bans: banning::open(state, policy, capacity, handle.clone())?,
         handle: handle.clone(),
@@ -276,11 +336,11 @@ fn desk(
             started: Moment::now(),
             mode: kernel.map(|it| name_of(it.settings.mode).to_owned()),
             services: services.collect(),
-            rules: rules.map(|it| it.rules.rules().len()),
             missing: missing.iter().map(|it| (*it).to_owned()).collect(),
             dry_run: configuration.bans.dry_run,
         },
         audit: Audit::open(state)?,
+        reloader,
         state: state.clone(),
     })
 }
@@ -294,10 +354,21 @@ fn name_of(mode: Mode) -> &'static str {
 }
 
 /// Makes the account the owner of all that it will have to write or remove.
-fn give_away(state: &Path, admin: &Path, account: &Account, kernel: Option<&Kernel>) -> Result<()> {
-    prepare_state(state, Some(account))?;
+fn give_away(
+    configuration: &Configuration,
+    sockets: &[&Path],
+    account: &Account,
+    kernel: Option<&Kernel>,
+) -> Result<()> {
+    prepare_state(&configuration.state, Some(account))?;
     let (uid, gid) = (account.uid.as_raw(), account.gid.as_raw());
-    chown(admin, Some(uid), Some(gid)).context("cannot hand over the admin socket")?;
+    let files = configuration.log.paths().files;
+    let files = files.iter().map(PathBuf::as_path);
+    let files = files.chain(configuration.access_log.as_deref());
+    for path in sockets.iter().copied().chain(files) {
+        chown(path, Some(uid), Some(gid))
+            .with_context(|| format!("cannot hand over {}", path.display()))?;
+    }
     if let Some(kernel) = kernel {
         kernel
             .sensor
@@ -313,7 +384,7 @@ fn tend(
     store: Store,
     handle: &Handle,
     stop: &Arc<AtomicBool>,
-    (bans, sums): (Keeper, Latest),
+    (bans, log, sums): (Keeper, BlockLog, Latest),
 ) -> Result<JoinHandle<Result<()>>> {
     let settings = kernel.settings;
     let tender = Tender {
@@ -329,6 +400,8 @@ fn tend(
         ),
         learning: learning(&settings)?,
         keep_programs: settings.keep_programs,
+        policies: kernel.policies,
+        log,
         sums,
     };
     let stop = stop.clone();
@@ -375,27 +448,106 @@ fn learning(settings: &SensorConfiguration) -> Result<Option<Learning>> {
     }))
 }
 
-/// SIGTERM and SIGINT end the edge, and with it the process.
-fn stop_on_signal(handle: Handle) -> Result<()> {
+/// SIGTERM and SIGINT end the edge, and with it the process; SIGHUP has the configuration read anew.
+fn heed_signals(handle: Handle, reloader: Arc<Reloader>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let (mut terminate, mut interrupt) = {
+    let (mut terminate, mut interrupt, mut hangup) = {
         let _inside = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
         )
     };
     let thread = std::thread::Builder::new().name("clew-signals".to_owned());
     thread.spawn(move || {
         runtime.block_on(async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    _ = hangup.recv() => reload(&reloader),
+                }
+            }
         });
         tracing::info!("stopping: requests in flight finish");
         handle.shutdown();
     })?;
     Ok(())
+}
+
+/// A stop that comes meanwhile waits for it: a minute at most.
+fn reload(reloader: &Reloader) {
+    match reloader.reload() {
+        Ok(done) => tracing::info!(restart = ?done.restart, "configuration read anew"),
+        Err(error) => tracing::error!(
+            error = format!("{error:#}"),
+            "the configuration cannot be used; what was in force is in force"
+        ),
+    }
+}
+
+/// Who is told of requests, before he can be: the edge is bound first.
+#[derive(Clone, Default)]
+struct Ears(Arc<OnceLock<(BlockLog, Keeper)>>);
+
+impl Ears {
+    fn open(&self, log: &BlockLog, bans: &Keeper) {
+        let _ = self.0.set((log.clone(), bans.clone()));
+    }
+
+    fn reports(&self) -> Reports {
+        let ears = self.0.clone();
+        Reports::new(move |report| {
+            if let Some((log, _)) = ears.get() {
+                log.report(report);
+            }
+        })
+    }
+
+    fn offenders(&self) -> Offenders {
+        let ears = self.0.clone();
+        Offenders::new(move |client, limit| {
+            if let Some((_, bans)) = ears.get() {
+                banning::by_limit(bans, client, limit);
+            }
+        })
+    }
+}
+
+/// Sockets that listen already: those of systemd, and those of the clew whose place this takes. That one has ended
+/// when this returns; what would keep this one from starting is looked for before.
+fn inherited(configuration: &Configuration, take_over: bool) -> Result<Vec<TcpListener>> {
+    let mut given = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for nth in 0..given.len() {
+        let socket = given.take_tcp_listener(nth);
+        sockets.extend(socket.context("what systemd hands over is no listening TCP socket")?);
+    }
+    if take_over {
+        if configuration.sensor.is_some() {
+            let findings = clew_sensor::doctor::examine();
+            let lacking = findings.iter().find(|it| it.needed && !it.ok);
+            if let Some(lacking) = lacking {
+                bail!(
+                    "the clew that runs goes on: {} ({}); clew doctor says more",
+                    lacking.step,
+                    lacking.provider
+                );
+            }
+        }
+        sockets.extend(handover::take_over(&configuration.state)?);
+    }
+    Ok(sockets)
+}
+
+/// Tells systemd, if it started this.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "systemd is not told");
+    }
 }
 
 fn random_key() -> Result<[u8; 16]> {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use clew_bans::Keeper;
+use clew_blocklog::BlockLog;
 use clew_correlator::profile::Profile;
 use clew_correlator::{Config, Correlator, Deed, Input};
 use clew_protocol::kernel::KernelEvent;
@@ -20,6 +21,7 @@ use clew_sensor::Sensor;
 
 use crate::banning::by_verdict;
 use crate::beat::{Beat, Latest};
+use crate::reload::PolicyChange;
 use crate::store::Writer;
 
 /// How long events that want no verdict may lie in the ring.
@@ -38,6 +40,10 @@ pub(crate) struct Tender {
     pub(crate) learning: Option<Learning>,
     /// The programs stay at work when this ends in good order.
     pub(crate) keep_programs: bool,
+    /// Policies that are to take the place of the one in force.
+    pub(crate) policies: Receiver<PolicyChange>,
+    /// Who is told of incidents beside the store.
+    pub(crate) log: BlockLog,
     /// Where others find what has been counted.
     pub(crate) sums: Latest,
 }
@@ -90,6 +96,7 @@ impl Tender {
             let now = Moment::now();
             self.correlator.handle(Input::Tick(now), &mut actions);
             self.act(&mut actions);
+            self.change_policy();
             if beat.is_due(now) {
                 let (sensor, correlator) = (&mut self.sensor, &mut self.correlator);
                 beat.beat(now, &self.handle, sensor, correlator, &mut actions)?;
@@ -98,6 +105,14 @@ impl Tender {
             }
         }
         self.finish()
+    }
+
+    /// Enters the policy that somebody has asked for, and says whether it is in force.
+    fn change_policy(&mut self) {
+        if let Ok((tables, answer)) = self.policies.try_recv() {
+            let entered = self.sensor.set_policy(tables);
+            let _ = answer.try_send(entered.map_err(|error| error.to_string()));
+        }
     }
 
     /// Hands on what the proxy says; the sensor looks out for the requests it sends.
@@ -137,6 +152,7 @@ impl Tender {
                         tracing::warn!(incident = %incident.id, action = ?incident.action,
                             proof = ?incident.proof, "incident");
                     }
+                    self.log.incident((*incident).clone());
                     self.writer.write(*incident);
                 }
             }

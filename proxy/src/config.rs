@@ -354,7 +354,9 @@ impl std::fmt::Debug for Reports {
 
 /// Who is told of clients that are to be banned.
 #[derive(Clone)]
-pub struct Offenders(Arc<dyn Fn(IpAddr, &str) + Send + Sync>);
+pub struct Offenders(Arc<Offended>);
+
+type Offended = dyn Fn(IpAddr, &str) + Send + Sync;
 
 impl Offenders {
     /// `tell` is called with the client and the name of the limit, by the thread that serves the request: it must

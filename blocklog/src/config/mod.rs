@@ -132,6 +132,11 @@ impl Config {
         })
     }
 
+    /// Whether there is no sink.
+    pub fn is_empty(&self) -> bool {
+        self.sinks.is_empty()
+    }
+
     /// The directories that are written to while it runs: files in them are made, renamed and removed. Who gives up
     /// rights between [`crate::BlockLog::open`] and [`crate::Opened::start`] makes them, and what is in the spool's,
     /// over to the account that it goes on as. A file's directory need not be: without it the file is written, but neither

@@ -88,7 +88,7 @@ impl Desk {
             true => Check::of("listeners", true, "all take connections"),
             false => Check::of("listeners", false, "not yet, or not any more"),
         };
-        let rules = match self.about.rules {
+        let rules = match self.rules() {
             Some(rules) => Check::of("rules", true, format!("{rules} in force")),
             None => Check::of("rules", true, "none are configured"),
         };

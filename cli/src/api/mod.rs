@@ -13,6 +13,7 @@ pub(crate) mod counters;
 pub(crate) mod health;
 pub(crate) mod incidents;
 pub(crate) mod problem;
+pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod status;
 
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 
 use crate::audit::{self, Actor, Audit, Entry};
 use crate::beat::{Latest, Pulse};
+use crate::reload::Reloader;
 use crate::store::Recent;
 use problem::Problem;
 use status::About;
@@ -49,6 +51,7 @@ pub(crate) struct Desk {
     pub(crate) incidents: Recent,
     pub(crate) about: About,
     pub(crate) audit: Audit,
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) state: PathBuf,
 }
 
@@ -74,6 +77,13 @@ fn open_api_router() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(counters::counters))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::show))
+        .routes(routes!(rules::packs))
+        .routes(routes!(rules::reload))
+        .routes(routes!(
+            rules::shadow,
+            rules::start_shadow,
+            rules::end_shadow
+        ))
         .merge(health::routes())
 }
 

@@ -21,8 +21,6 @@ pub(crate) struct About {
     /// None without a sensor.
     pub(crate) mode: Option<String>,
     pub(crate) services: Vec<ServiceStatus>,
-    /// Rules at start; none when requests are not judged by rules.
-    pub(crate) rules: Option<usize>,
     /// What the kernel has no provider for.
     pub(crate) missing: Vec<String>,
     pub(crate) dry_run: bool,
@@ -100,7 +98,7 @@ impl Desk {
             listeners: addresses.map(ToString::to_string).collect(),
             accepting: self.handle.is_accepting(),
             services: self.about.services.clone(),
-            rules: self.about.rules,
+            rules: self.rules(),
             sensor: self.about.mode.is_some().then(|| self.sensor()),
             bans: BansStatus {
                 in_force: self.bans.len(),

@@ -57,7 +57,6 @@ pub(crate) fn desk(state: &Path) -> Desk {
             started: Moment::now(),
             mode: None,
             services: Vec::new(),
-            rules: None,
             missing: Vec::new(),
             dry_run: false,
         },
