@@ -342,7 +342,7 @@ fn syslog(raw: &RawSink) -> Result<Protocol, String> {
             .unwrap_or_else(|| address.ip().to_string()),
         facility: within("facility", raw.facility, 13, 0, 23)?,
         enterprise: structured.then(|| raw.enterprise.unwrap_or(32_473)),
-        message_bytes: within("message_bytes", raw.message_bytes, default, 2048, most)?,
+        message_bytes: within("message_bytes", raw.message_bytes, default, 4096, most)?,
     })
 }
 

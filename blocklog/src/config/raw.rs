@@ -41,7 +41,7 @@ pub struct RawSink {
     pub structured_data: Option<bool>,
     /// For `syslog`: private enterprise number in the name of the structured data. Default: 32473, reserved for examples.
     pub enterprise: Option<u32>,
-    /// For `syslog`: most bytes of a message; events are cut to it. 2,048 to 69,632. Default: 8,192 over UDP, else 69,632.
+    /// For `syslog`: most bytes of a message; events are cut to it. 4,096 to 69,632 (UDP: 65,507). Default: 8,192 over UDP, else 69,632.
     pub message_bytes: Option<usize>,
     /// For `elasticsearch`, `splunk` and `webhook`: `https://HOST:PORT` and the path before that of the API. `http://`
     /// with a token or a secret is refused, except to this host.

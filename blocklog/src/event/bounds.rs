@@ -85,7 +85,7 @@ impl Event {
             report.forwarded.clear();
             (report.user_agent, report.referrer, report.content_type) = (None, None, None);
             report.packs = [].into();
-            report.tls = None;
+            (report.tls, report.trace) = (None, None);
             for found in &mut report.matches {
                 found.data.clear();
                 found.tags.clear();
@@ -95,10 +95,14 @@ impl Event {
         if let Some(incident) = &mut self.incident {
             incident.0.evidence = None;
             incident.0.candidates.truncate(1);
+            incident.0.degraded.clear();
             for step in &mut incident.0.steps {
                 step.written_by.clear();
                 if let StepKind::Exec(exec) = &mut step.what {
                     exec.env_vars.clear();
+                    exec.filename.clear();
+                    exec.working_directory.clear();
+                    exec.container_id = None;
                     exec.args.clear();
                     exec.ancestry.clear();
                 }

@@ -6,6 +6,8 @@ pub(crate) mod fields;
 pub mod mask;
 pub(crate) mod ocsf;
 pub mod pairing;
+#[cfg(test)]
+mod schema_tests;
 mod story;
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clew_protocol::incident::{ExecStep, Incident, IncidentRequest, Step, StepKind};
-use clew_protocol::kernel::Decision;
+use clew_protocol::kernel::{Decision, Transport};
 use clew_protocol::report::Report;
 use clew_protocol::verdict::Proof;
 use serde_json::{Value, json};
@@ -281,6 +281,7 @@ fn evidence(step: &Step) -> Value {
             // 2: outbound.
             fields.set("connection_info.direction_id", 2);
             fields.set("connection_info.protocol_name", json!(transport));
+            fields.set("connection_info.protocol_num", number(*transport));
         }
         StepKind::File {
             pid,
@@ -308,6 +309,15 @@ fn evidence(step: &Step) -> Value {
     fields.into()
 }
 
+/// IANA's number of the protocol; none for a raw socket, which may speak any.
+fn number(transport: Transport) -> Option<u8> {
+    match transport {
+        Transport::Tcp => Some(6),
+        Transport::Udp => Some(17),
+        Transport::Raw => None,
+    }
+}
+
 fn destination(fields: &mut Fields, target: SocketAddr) {
     fields.text("dst_endpoint.ip", target.ip());
     fields.set("dst_endpoint.port", target.port());
@@ -325,6 +335,7 @@ fn program(fields: &mut Fields, exec: &ExecStep) {
     fields.set("process.name", name);
     fields.set("process.file.path", exec.executable.as_str());
     fields.set("process.file.name", name);
+    fields.set("process.file.uid", exec.inode.map(|it| it.to_string()));
     fields.set("process.file.type_id", 1);
     fields.set("process.cmd_line", exec.args.join(" "));
     fields.set("process.working_directory", exec.working_directory.as_str());

@@ -45,9 +45,7 @@ impl LogFile {
     pub(crate) fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
-            if self.was_moved() {
-                self.reopen()?;
-            }
+            self.look();
         }
         let length = line.len() as u64 + 1;
         if self.rotate_bytes > 0 && self.bytes > 0 && self.bytes + length > self.rotate_bytes {
@@ -57,11 +55,25 @@ impl LogFile {
         whole.extend(line);
         whole.push(b'\n');
         if let Err(error) = self.file.write_all(&whole) {
-            self.file.set_len(self.bytes)?;
+            if self.file.metadata()?.len() > self.bytes {
+                self.file.set_len(self.bytes)?;
+            }
             return Err(error);
         }
         self.bytes += length;
         Ok(())
+    }
+
+    /// Somebody else may have moved it away, or emptied it. Where it cannot be opened anew it is written where it is.
+    fn look(&mut self) {
+        let looked = match self.was_moved() {
+            true => self.reopen(),
+            false => self.file.metadata().map(|it| self.bytes = it.len()),
+        };
+        if let Err(error) = looked {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "the log was moved away, and cannot be opened anew");
+        }
     }
 
     fn was_moved(&self) -> bool {

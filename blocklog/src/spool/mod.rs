@@ -266,11 +266,6 @@ impl Shared {
     pub(crate) fn is_closed(&self) -> bool {
         self.state().closed
     }
-
-    /// Wakes all readers.
-    pub(crate) fn wake(&self) {
-        self.arrived.notify_all();
-    }
 }
 
 impl State {
