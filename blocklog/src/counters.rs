@@ -104,14 +104,9 @@ impl SinkState {
     }
 
     pub(crate) fn wait_less(&self, bytes: usize) {
-        // The other thread may not have counted it yet.
-        let less = |counter: &AtomicU64, by: u64| {
-            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |it| {
-                Some(it.saturating_sub(by))
-            });
-        };
-        less(&self.waiting_events, 1);
-        less(&self.waiting_bytes, bytes as u64);
+        self.waiting_events.fetch_sub(1, Ordering::Relaxed);
+        self.waiting_bytes
+            .fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// It has taken so many events: it works.

@@ -70,9 +70,11 @@ impl LocalSink {
         if !self.filter.passes(event) {
             return;
         }
-        match self.queue.offer(Arc::clone(event), bytes) {
-            true => self.state.wait_more(bytes),
-            false => self.state.drop_events(1, "it is too slow"),
+        // Before the other thread can have written it.
+        self.state.wait_more(bytes);
+        if !self.queue.offer(Arc::clone(event), bytes) {
+            self.state.wait_less(bytes);
+            self.state.drop_events(1, "it is too slow");
         }
     }
 }

@@ -1,0 +1,103 @@
+//! Killed at any moment: a process writes, a server takes.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::server::Server;
+use crate::stage::{PATIENCE, id_of, report_one, start, wait_until};
+
+/// How often the writer is killed.
+const KILLS: usize = 25;
+
+/// The writer, until it goes.
+struct Writer(Child);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Names the state directory of the process that is killed.
+pub(crate) const STATE: &str = "CLEW_BLOCKLOG_STATE";
+/// Its configuration.
+const CONFIGURATION: &str = "CLEW_BLOCKLOG_CONFIGURATION";
+
+/// What is killed: reports requests one after the other, and says the id of each that is in the spool.
+pub(crate) fn write(state: &Path) -> Result<()> {
+    let log = start(state, &std::env::var(CONFIGURATION)?)?;
+    let written = || log.counters().spool.map_or(0, |it| it.written);
+    loop {
+        let before = written();
+        let id = report_one(&log);
+        wait_until("it is written", || written() > before)?;
+        println!("{id}");
+    }
+}
+
+pub(crate) fn kill_9_loses_nothing_that_was_written() -> Result<()> {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let busy = Arc::new(Mutex::new(fastrand::Rng::with_seed(3)));
+    let served = Arc::clone(&taken);
+    // One request in four is taken, and the answer is lost.
+    let server = Server::start(move |request| {
+        let text = String::from_utf8_lossy(&request.body);
+        let ids = text.lines().map(|line| id_of(line).expect("an event"));
+        served.lock().expect("the lock").extend(ids);
+        let fails = busy.lock().expect("the lock").u8(..4) == 0;
+        (if fails { 503 } else { 200 }, "{}".to_owned())
+    })?;
+    let state = tempfile::tempdir()?;
+    let text = format!(
+        "[[log]]\nsink = 'webhook'\nurl = '{}'\nretry_seconds = 1\nbatch_events = 20\n",
+        server.url()
+    );
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut written = Vec::new();
+    for _ in 0..KILLS {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env(STATE, state.path()).env(CONFIGURATION, &text);
+        command.stdout(Stdio::piped());
+        let mut writer = Writer(command.spawn()?);
+        let out = writer.0.stdout.take().context("its output")?;
+        let reader = std::thread::spawn(move || -> Vec<String> {
+            BufReader::new(out)
+                .lines()
+                .map_while(|it| it.ok())
+                .collect()
+        });
+        std::thread::sleep(Duration::from_millis(random.u64(30..250)));
+        drop(writer);
+        // A line is an id that the spool has.
+        written.extend(reader.join().expect("lines"));
+    }
+    assert!(written.len() > KILLS, "{} events", written.len());
+    let log = start(state.path(), &text)?;
+    wait_until("all is sent", || {
+        log.counters().sinks[0].waiting_events == 0
+    })?;
+    let counters = log.finish(PATIENCE);
+    assert_eq!(counters.sinks[0].dropped, 0);
+
+    // What came first of each, in order: all that was written, and what was written just before it was killed.
+    let mut seen = HashSet::new();
+    let taken = taken.lock().expect("the lock");
+    let first: Vec<&String> = taken.iter().filter(|it| seen.insert(it.as_str())).collect();
+    let known: HashSet<&str> = written.iter().map(String::as_str).collect();
+    let ours: Vec<&String> = first
+        .iter()
+        .copied()
+        .filter(|it| known.contains(it.as_str()))
+        .collect();
+    assert_eq!(ours, written.iter().collect::<Vec<_>>());
+    let total = counters.spool.context("a spool")?.written;
+    assert_eq!(first.len() as u64, total, "each once, and nothing else");
+    Ok(())
+}
