@@ -43,20 +43,25 @@
 
 mod config;
 mod counters;
+mod error;
 pub mod event;
 mod log;
+mod opened;
 mod queue;
 #[cfg(test)]
 mod sample;
 mod sink;
 mod spool;
+mod teller;
 
 pub use config::{
     Config, ConfigError, Format, Paths, RawFilter, RawSink, RawSpool, SinkKind, SyslogTransport,
     WebhookBody,
 };
 pub use counters::{Counters, SinkCounters, SpoolCounters};
-pub use log::{BlockLog, Opened, StartError};
+pub use error::StartError;
+pub use log::BlockLog;
+pub use opened::Opened;
 pub use spool::SpoolError;
 
 /// Who tells.

@@ -58,14 +58,7 @@ pub(crate) enum Target {
 /// What is spoken to a network sink.
 #[derive(Debug, Clone)]
 pub(crate) enum Protocol {
-    Syslog {
-        address: SocketAddr,
-        transport: SyslogTransport,
-        server_name: String,
-        facility: u8,
-        enterprise: Option<u32>,
-        message_bytes: usize,
-    },
+    Syslog(SyslogReceiver),
     Elasticsearch {
         url: String,
         token: Option<Place>,
@@ -81,6 +74,18 @@ pub(crate) enum Protocol {
         secret: Option<Place>,
         body: WebhookBody,
     },
+}
+
+/// A syslog receiver, and how messages to it are.
+#[derive(Debug, Clone)]
+pub(crate) struct SyslogReceiver {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: SyslogTransport,
+    pub(crate) server_name: String,
+    pub(crate) facility: u8,
+    /// None: without structured data.
+    pub(crate) enterprise: Option<u32>,
+    pub(crate) message_bytes: usize,
 }
 
 /// Where a secret is.
@@ -333,7 +338,7 @@ fn syslog(raw: &RawSink) -> Result<Protocol, String> {
         _ => MESSAGE_BYTES,
     };
     let structured = raw.structured_data.unwrap_or(false);
-    Ok(Protocol::Syslog {
+    Ok(Protocol::Syslog(SyslogReceiver {
         address,
         transport,
         server_name: raw
@@ -343,7 +348,7 @@ fn syslog(raw: &RawSink) -> Result<Protocol, String> {
         facility: within("facility", raw.facility, 13, 0, 23)?,
         enterprise: structured.then(|| raw.enterprise.unwrap_or(32_473)),
         message_bytes: within("message_bytes", raw.message_bytes, default, 4096, most)?,
-    })
+    }))
 }
 
 fn elasticsearch(raw: &RawSink) -> Result<Protocol, String> {

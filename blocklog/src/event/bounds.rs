@@ -37,7 +37,7 @@ const STEPS: [Bounds; 5] = [
 ];
 
 /// What is left where a line must be shorter than that (a datagram of syslog): who, what and when.
-const CORE: Bounds = Bounds { text: 24, items: 1 };
+const CORE: Bounds = Bounds { text: 20, items: 1 };
 
 impl Event {
     /// The event within the widest bounds, and short enough to wait on disk.
@@ -74,7 +74,7 @@ impl Event {
             cutter.report(report);
         }
         if let Some(incident) = &mut self.incident {
-            cutter.incident(&mut incident.0);
+            cutter.incident(incident);
         }
         cutter.cut
     }
@@ -93,10 +93,10 @@ impl Event {
             }
         }
         if let Some(incident) = &mut self.incident {
-            incident.0.evidence = None;
-            incident.0.candidates.truncate(1);
-            incident.0.degraded.clear();
-            for step in &mut incident.0.steps {
+            incident.evidence = None;
+            incident.candidates.truncate(1);
+            incident.degraded.clear();
+            for step in &mut incident.steps {
                 step.written_by.clear();
                 if let StepKind::Exec(exec) = &mut step.what {
                     exec.env_vars.clear();
@@ -109,6 +109,24 @@ impl Event {
             }
         }
         self.shrink(CORE);
+        // JSON writes six bytes for one of these.
+        let plain = |text: &mut String| text.retain(|it| !it.is_control());
+        if let Some(report) = &mut self.report {
+            plain(&mut report.target);
+            plain(&mut report.method);
+            plain(&mut report.authority);
+            report
+                .matches
+                .iter_mut()
+                .for_each(|it| plain(&mut it.message));
+        }
+        for step in self.incident.iter_mut().flat_map(|it| &mut it.steps) {
+            match &mut step.what {
+                StepKind::Exec(exec) => plain(&mut exec.executable),
+                StepKind::Connect { comm, .. } => plain(comm),
+                StepKind::File { path, .. } => plain(path),
+            }
+        }
     }
 }
 

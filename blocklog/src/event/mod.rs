@@ -20,7 +20,7 @@ pub use bounds::LINE_BYTES;
 
 /// One event: a request as the edge saw it, or a revision of an incident, with the report of its request where
 /// that is known. Secrets are masked and its size is bounded from the start: no other form of it is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
     /// Stable and unique: the request's id, or the incident's id, `-` and the revision. Who gets an event twice
     /// knows it by this.
@@ -30,20 +30,9 @@ pub struct Event {
     /// What the edge says; none where the incident's request is not known.
     pub report: Option<Box<Report>>,
     /// What the correlator says; none for an event of the edge alone.
-    pub incident: Option<Box<IncidentRecord>>,
+    pub incident: Option<Box<Incident>>,
     /// Some of it was longer than its bound, and is cut.
     pub cut: bool,
-}
-
-/// An incident that can be compared: [`Incident`] itself cannot.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct IncidentRecord(pub Incident);
-
-impl PartialEq for IncidentRecord {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0.id, self.0.revision) == (other.0.id, other.0.revision)
-    }
 }
 
 /// How grave an event is: the numbers of OCSF's `severity_id`.
@@ -168,7 +157,7 @@ impl Event {
             id: format!("{}-{}", incident.id, incident.revision),
             created,
             report,
-            incident: Some(Box::new(IncidentRecord(incident))),
+            incident: Some(Box::new(incident)),
             cut: false,
         };
         if let Some(report) = &mut event.report {
@@ -179,7 +168,7 @@ impl Event {
 
     /// The incident, where it tells of one.
     pub fn incident(&self) -> Option<&Incident> {
-        self.incident.as_deref().map(|it| &it.0)
+        self.incident.as_deref()
     }
 
     /// What became of it.

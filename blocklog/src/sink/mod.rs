@@ -90,8 +90,8 @@ pub(crate) fn transport(
 ) -> Result<Box<dyn Transport>, StartError> {
     use crate::config::Protocol;
     Ok(match protocol {
-        Protocol::Syslog { .. } => Box::new(syslog::Syslog::open(
-            protocol,
+        Protocol::Syslog(receiver) => Box::new(syslog::Syslog::open(
+            receiver,
             authorities,
             timeout,
             writer,

@@ -163,6 +163,7 @@ impl Spool {
         };
         if let Err(error) = segment.append(next, payload) {
             if segment.is_broken() {
+                segment.sync()?;
                 self.open = None;
             }
             return Err(error);

@@ -62,7 +62,10 @@ pub(crate) fn kill_9_loses_nothing_that_was_written() -> Result<()> {
     let mut random = fastrand::Rng::with_seed(11);
     let mut written = Vec::new();
     for _ in 0..KILLS {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(std::env::current_exe()?);
         command.env(STATE, state.path()).env(CONFIGURATION, &text);
         command.stdout(Stdio::piped());
         let mut writer = Writer(command.spawn()?);

@@ -31,8 +31,12 @@ impl Rsyslog {
             out.display()
         );
         std::fs::write(path("rsyslog.conf"), text)?;
-        let mut command = Command::new("rsyslogd");
-        command.arg("-n").arg("-f").arg(path("rsyslog.conf"));
+        // Should this process be killed, it goes as well.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "rsyslogd", "-n"])
+            .arg("-f")
+            .arg(path("rsyslog.conf"));
         command
             .arg("-i")
             .arg(path("rsyslog.pid"))

@@ -157,7 +157,7 @@ impl Scan<'_> {
     /// `name="password"` of a part of multipart/form-data (RFC 7578): from its end to the next boundary.
     fn part(&self, start: usize) -> Option<Range<usize>> {
         let quote = *self.bytes.get(start).filter(|it| b"\"'".contains(it))?;
-        let name = self.count(start + 1, |it| is_of_name(it));
+        let name = self.count(start + 1, is_of_name);
         let end = start + 1 + name;
         let is_secret = name::is_secret(&self.text[start + 1..end]);
         if self.bytes.get(end) != Some(&quote) || !is_secret {

@@ -8,7 +8,7 @@
 //! Not covered: a secret without a name (in a path, `/reset/7f3a`, or as the whole of a text), one that is encoded twice, in
 //! base64 or in JSON escapes (`pass\u0077ord`), and the rest of a decoded form value behind a space.
 //!
-//! All of it takes linear time. Masking what is masked changes nothing.
+//! All of it takes linear time.
 
 mod assignment;
 mod card;

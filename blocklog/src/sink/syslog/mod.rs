@@ -14,7 +14,7 @@ use connection::Endpoint;
 
 use super::{Answer, Failure, Message, Transport, Writer};
 use crate::StartError;
-use crate::config::{Protocol, SyslogTransport};
+use crate::config::{SyslogReceiver, SyslogTransport};
 use crate::event::{Event, Severity};
 
 #[derive(Debug)]
@@ -38,35 +38,25 @@ enum Carrier {
 
 impl Syslog {
     pub(crate) fn open(
-        protocol: &Protocol,
+        receiver: &SyslogReceiver,
         authorities: Option<&Path>,
         timeout: Duration,
         writer: Writer,
     ) -> Result<Self, StartError> {
-        let Protocol::Syslog {
-            address,
-            transport,
-            server_name,
-            facility,
-            enterprise,
-            message_bytes,
-        } = protocol
-        else {
-            return Err(StartError::NotSyslog);
-        };
-        let carrier = match transport {
-            SyslogTransport::Udp => Carrier::Datagrams(*address),
-            SyslogTransport::Tcp => Carrier::Stream(Endpoint::plain(*address, timeout)),
+        let address = receiver.address;
+        let name = &receiver.server_name;
+        let carrier = match receiver.transport {
+            SyslogTransport::Udp => Carrier::Datagrams(address),
+            SyslogTransport::Tcp => Carrier::Stream(Endpoint::plain(address, timeout)),
             SyslogTransport::Tls => {
-                let secure = Endpoint::secure(*address, timeout, server_name, authorities)?;
-                Carrier::Stream(secure)
+                Carrier::Stream(Endpoint::secure(address, timeout, name, authorities)?)
             }
         };
         Ok(Self {
             carrier,
-            facility: *facility,
-            enterprise: *enterprise,
-            message_bytes: *message_bytes,
+            facility: receiver.facility,
+            enterprise: receiver.enterprise,
+            message_bytes: receiver.message_bytes,
             process: std::process::id(),
             writer,
         })
