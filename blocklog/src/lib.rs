@@ -14,15 +14,16 @@
 //! | `spool/` | what waits on disk until every network sink has it |
 //! | `config/` | `[[log]]` and `[log_spool]` |
 //!
-//! **Guaranteed.** [`BlockLog::report`] and [`BlockLog::incident`] never wait. No secret that [`event::mask`] knows is
-//! written anywhere, the spool included. A line has at most [`event::LINE_BYTES`]: texts are cut to 2,048 bytes and
-//! lists to 64 entries; of an event that is longer still to 512 and 32, 128 and 16, 64 and 8, 24 and 4; `clew.cut` says so. What is in the
-//! spool reaches each network sink at least once and in order, but for single events that Elasticsearch puts off;
-//! `event.id` tells what came twice. A sink that is slow or down makes neither others nor callers wait.
+//! **Guaranteed.** [`BlockLog::report`] and [`BlockLog::incident`] never wait. No secret that [`event::mask`] knows
+//! is written anywhere, the spool included. A line has at most [`event::LINE_BYTES`]: texts are cut to 2,048 bytes
+//! and lists to 64 entries; of an event that is longer still to 512 and 32, 128 and 16, 64 and 8, 24 and 4;
+//! `clew.cut` says so. What is in the spool reaches each network sink at least once and in order, but for single
+//! events that Elasticsearch puts off; `event.id` tells what came twice. A sink that is slow or down makes neither
+//! others nor callers wait.
 //!
-//! **Lost, and counted** ([`Counters`]): what finds the queue full; what a file or standard output is too slow for, or cannot
-//! write; what the spool has no room for; what a receiver refuses. A crash loses what is in memory: the queues, and a
-//! report or an incident that waits for its other half (five seconds at most).
+//! **Lost, and counted** ([`Counters`]): what finds the queue full; what a file or standard output is too slow for,
+//! or cannot write; what the spool has no room for; what a receiver refuses. A crash loses what is in memory: the
+//! queues, and a report or an incident that waits for its other half (five seconds at most).
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

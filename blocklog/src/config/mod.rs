@@ -143,9 +143,9 @@ impl Config {
     }
 
     /// The directories that are written to while it runs: files in them are made, renamed and removed. Who gives up
-    /// rights between [`crate::BlockLog::open`] and [`crate::Opened::start`] makes them, and what is in the spool's,
-    /// over to the account that it goes on as. A file's directory need not be: without it the file is written, but neither
-    /// rotated nor opened anew.
+    /// rights between [`crate::BlockLog::open`] and [`crate::Opened::start`] makes them, and what is in the
+    /// spool's, over to the account that it goes on as. A file's directory need not be: without it the file is
+    /// written, but neither rotated nor opened anew.
     pub fn paths(&self) -> Paths {
         let files = self.sinks.iter().filter_map(|it| match &it.target {
             Target::File { path, .. } => Some(path.clone()),

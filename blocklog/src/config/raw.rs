@@ -25,7 +25,8 @@ pub struct RawSink {
     pub path: Option<PathBuf>,
     /// For `file`: it is set aside before it is larger than this, bytes. Default: 100 MiB. 0: never.
     pub rotate_bytes: Option<u64>,
-    /// For `file`: how many files that were set aside are kept, as `PATH.1` (the latest) and so on; 1 to 1,000. Default: 5.
+    /// For `file`: how many files that were set aside are kept, as `PATH.1` (the latest) and so on; 1 to 1,000.
+    /// Default: 5.
     pub keep: Option<u32>,
     /// For `syslog`: address and port of the receiver.
     pub address: Option<SocketAddr>,
@@ -39,9 +40,11 @@ pub struct RawSink {
     pub facility: Option<u8>,
     /// For `syslog`: the main fields are given as structured data too (RFC 5424 §6.3). Default: false.
     pub structured_data: Option<bool>,
-    /// For `syslog`: private enterprise number in the name of the structured data. Default: 32473, reserved for examples.
+    /// For `syslog`: private enterprise number in the name of the structured data. Default: 32473, reserved for
+    /// examples.
     pub enterprise: Option<u32>,
-    /// For `syslog`: most bytes of a message; events are cut to it. 4,096 to 69,632 (UDP: 65,507). Default: 8,192 over UDP, else 69,632.
+    /// For `syslog`: most bytes of a message; events are cut to it. 4,096 to 69,632 (UDP: 65,507). Default: 8,192
+    /// over UDP, else 69,632.
     pub message_bytes: Option<usize>,
     /// For `elasticsearch`, `splunk` and `webhook`: `https://HOST:PORT` and the path before that of the API. `http://`
     /// with a token or a secret is refused, except to this host.

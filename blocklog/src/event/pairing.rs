@@ -1,7 +1,7 @@
 //! Brings an incident and the report of its request together, whichever comes first.
 //!
-//! No clock, no I/O: time comes in. Nothing is lost: what waits for its other half is told by itself when the wait is over, when
-//! there is no room left to wait, and at the end.
+//! No clock, no I/O: time comes in. Nothing is lost: what waits for its other half is told by itself when the wait
+//! is over, when there is no room left to wait, and at the end.
 //!
 //! | first | second | told |
 //! |---|---|---|

@@ -293,8 +293,8 @@ fn paths(root: &Value, schema: &Value, object: &Value, path: &str, seen: &mut BT
 fn a_line_is_short_enough_for_a_datagram_and_still_says_who_what_and_when() {
     for event in events() {
         for format in [Format::Ecs, Format::Ocsf] {
-            let line = writer(format).line_within(event.clone(), 2560);
-            assert!(line.len() <= 2560, "{} bytes of {format:?}", line.len());
+            let line = writer(format).line_within(event.clone(), 3584);
+            assert!(line.len() <= 3584, "{} bytes of {format:?}", line.len());
             let text = String::from_utf8(line).expect("UTF-8");
             assert!(text.contains(&event.id));
         }

@@ -1,4 +1,5 @@
-//! Splunk's HTTP Event Collector. It knows no ids: an event that is sent again is there twice, with the same `event.id`.
+//! Splunk's HTTP Event Collector. It knows no ids: an event that is sent again is there twice, with the same
+//! `event.id`.
 
 use serde_json::json;
 

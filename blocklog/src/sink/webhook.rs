@@ -1,7 +1,7 @@
 //! Any HTTP endpoint: JSON lines or an array, signed where there is a secret.
 //!
-//! `x-clew-signature: sha256=HEX` is HMAC-SHA256 (RFC 2104) of `x-clew-timestamp`, a dot, and the body; the time is seconds since the
-//! Unix epoch, so that a receiver can refuse what is old.
+//! `x-clew-signature: sha256=HEX` is HMAC-SHA256 (RFC 2104) of `x-clew-timestamp`, a dot, and the body; the time is
+//! seconds since the Unix epoch, so that a receiver can refuse what is old.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -9,7 +9,7 @@
 //!
 //! **Kept.** A record is in the kernel's hands when [`Spool::append`] returns: killing the process (kill -9) loses
 //! none. [`Spool::sync`] makes durable what is there; a loss of power takes at most what came since, and nothing below
-//! [`Spool::durable`]. A sink's place is written after its events have been taken, without a sync of its own:
+//! [`State::durable`]. A sink's place is written after its events have been taken, without a sync of its own:
 //! after a loss of power some are sent again, and none is left out.
 //!
 //! **Dropped.** Beyond its size the oldest segment goes, read or not; where the disk is full, or cannot be written, the
@@ -197,7 +197,7 @@ impl Spool {
     /// Makes all records durable.
     ///
     /// # Errors
-    /// When the disk does not say so; what is [`Spool::durable`] stays.
+    /// When the disk does not say so; what is [`State::durable`] stays.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         let next = self.shared.state().next;
         if self.shared.state().durable == next {

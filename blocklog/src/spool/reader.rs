@@ -52,7 +52,8 @@ impl Reader {
         let mut batch = Batch::default();
         let mut taken = 0;
         while batch.payloads.len() < events && taken < bytes && self.is_there(&mut batch) {
-            // A record that could not be written whole was cut off and written anew: what was read ahead of it is stale.
+            // A record that could not be written whole was cut off and written anew: what was read ahead of it is
+            // stale.
             let record = self.record().or_else(|| {
                 self.open = None;
                 self.record()

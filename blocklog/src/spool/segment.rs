@@ -1,5 +1,5 @@
-//! A file of records: `CLEWLOG1`, then of each record its length (4 bytes), a CRC-32 of what follows (4), its number (8),
-//! all little-endian, and its bytes.
+//! A file of records: `CLEWLOG1`, then of each record its length (4 bytes), a CRC-32 of what follows (4), its
+//! number (8), all little-endian, and its bytes.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

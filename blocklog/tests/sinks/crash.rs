@@ -1,7 +1,7 @@
 //! Killed at any moment: a process writes, a server takes.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::server::Server;
-use crate::stage::{PATIENCE, id_of, report_one, start, wait_until};
+use crate::stage::{PATIENCE, id_of, report, report_one, start, wait_until};
 
 /// How often the writer is killed.
 const KILLS: usize = 25;
@@ -30,9 +30,17 @@ pub(crate) const STATE: &str = "CLEW_BLOCKLOG_STATE";
 /// Its configuration.
 const CONFIGURATION: &str = "CLEW_BLOCKLOG_CONFIGURATION";
 
+/// How many requests it reports, where it is to end in good order.
+const COUNT: &str = "CLEW_BLOCKLOG_COUNT";
+
 /// What is killed: reports requests one after the other, and says the id of each that is in the spool.
 pub(crate) fn write(state: &Path) -> Result<()> {
     let log = start(state, &std::env::var(CONFIGURATION)?)?;
+    if let Ok(count) = std::env::var(COUNT) {
+        report(&log, count.parse()?);
+        log.finish(PATIENCE);
+        return Ok(());
+    }
     let written = || log.counters().spool.map_or(0, |it| it.written);
     loop {
         let before = written();
@@ -40,6 +48,35 @@ pub(crate) fn write(state: &Path) -> Result<()> {
         wait_until("it is written", || written() > before)?;
         println!("{id}");
     }
+}
+
+/// This program, as the process that writes.
+fn writer(state: &Path, text: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    command.arg(std::env::current_exe().unwrap_or_default());
+    command.env(STATE, state).env(CONFIGURATION, text);
+    command.stdout(Stdio::piped());
+    command
+}
+
+/// A pipe that nobody reads has room for some thirty events: the file has them all nevertheless.
+pub(crate) fn standard_output_that_is_not_read_makes_nobody_wait() -> Result<()> {
+    let state = tempfile::tempdir()?;
+    let file = state.path().join("block.json");
+    let text = format!(
+        "[[log]]\nsink = 'stdout'\n[[log]]\nsink = 'file'\npath = '{}'\n",
+        file.display()
+    );
+    let mut child = Writer(writer(state.path(), &text).env(COUNT, "500").spawn()?);
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default();
+    wait_until("the file has all", || lines().lines().count() == 500)?;
+    let mut out = String::new();
+    let mut pipe = child.0.stdout.take().context("its output")?;
+    pipe.read_to_string(&mut out)?;
+    assert_eq!(out, lines());
+    assert!(child.0.wait()?.success());
+    Ok(())
 }
 
 pub(crate) fn kill_9_loses_nothing_that_was_written() -> Result<()> {
@@ -62,13 +99,7 @@ pub(crate) fn kill_9_loses_nothing_that_was_written() -> Result<()> {
     let mut random = fastrand::Rng::with_seed(11);
     let mut written = Vec::new();
     for _ in 0..KILLS {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(std::env::current_exe()?);
-        command.env(STATE, state.path()).env(CONFIGURATION, &text);
-        command.stdout(Stdio::piped());
-        let mut writer = Writer(command.spawn()?);
+        let mut writer = Writer(self::writer(state.path(), &text).spawn()?);
         let out = writer.0.stdout.take().context("its output")?;
         let reader = std::thread::spawn(move || -> Vec<String> {
             BufReader::new(out)

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use crate::server::{Request, Server};
 use crate::stage::{PATIENCE, id_of, report, report_one, start, wait_until};
+use crate::syslog::certificates;
 
 /// What an index has: documents by id, in the order they came.
 #[derive(Default)]
@@ -186,7 +189,7 @@ pub(crate) fn a_server_that_is_busy_or_down_gets_all_when_it_is_back_and_nobody_
 
     index.busy.store(false, Ordering::Relaxed);
     let served = Arc::clone(&index);
-    let _server = Server::start_at(address, move |request| served.bulk(request))?;
+    let _server = Server::start_at(address, None, move |request| served.bulk(request))?;
     let counters = log.finish(PATIENCE);
     assert_eq!(index.ids(), ids);
     assert_eq!(
@@ -362,5 +365,61 @@ pub(crate) fn webhooks_are_signed_and_have_lines_or_an_array() -> Result<()> {
             .collect();
         assert_eq!(there, ids, "{body}");
     }
+    Ok(())
+}
+
+/// A server of 127.0.0.1, over TLS, with the certificates of `directory`.
+fn secure(directory: &std::path::Path) -> Result<(Server, Arc<AtomicUsize>)> {
+    let path = |name: &str| directory.join(name);
+    let certificate = CertificateDer::from_pem_file(path("cert.pem"))?;
+    let key = PrivateKeyDer::from_pem_file(path("key.pem"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = builder
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
+    let tls = builder.with_single_cert(vec![certificate], key)?;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    let server = Server::start_at(
+        "127.0.0.1:0".parse()?,
+        Some(Arc::new(tls)),
+        move |request| {
+            let lines = request.body.iter().filter(|it| **it == b'\n').count();
+            count.fetch_add(lines, Ordering::Relaxed);
+            (200, "{}".to_owned())
+        },
+    )?;
+    Ok((server, taken))
+}
+
+pub(crate) fn https_goes_to_who_has_a_certificate_of_the_authority() -> Result<()> {
+    let (state, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    certificates(state.path())?;
+    certificates(other.path())?;
+    let (server, taken) = secure(state.path())?;
+    let sink = |name: &str, authorities: &std::path::Path| {
+        let ca = authorities.join("ca.pem");
+        let (url, ca) = (
+            server.url().replace("http:", "https:"),
+            ca.display().to_string(),
+        );
+        format!("[[log]]\nsink = 'webhook'\nname = '{name}'\nurl = '{url}'\nauthorities = '{ca}'\n")
+    };
+    let text = sink("right", state.path()) + &sink("wrong", other.path());
+    let log = start(state.path(), &text)?;
+    report(&log, 100);
+    wait_until("one has all", || log.counters().sinks[0].sent == 100)?;
+    wait_until("the other is refused", || {
+        log.counters().sinks[1].retried > 1
+    })?;
+    let counters = log.finish(Duration::from_millis(200));
+    assert_eq!(
+        (counters.sinks[1].sent, counters.sinks[1].waiting_events),
+        (0, 100)
+    );
+    let error = counters.sinks[1].last_error.clone().unwrap_or_default();
+    ensure!(error.contains("certificate"), "{error}");
+    assert_eq!(taken.load(Ordering::Relaxed), 100);
     Ok(())
 }

@@ -38,7 +38,15 @@ fn main() -> ExitCode {
 
 type Test = fn() -> anyhow::Result<()>;
 
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 15] = [
+    (
+        "https_goes_to_who_has_a_certificate_of_the_authority",
+        http::https_goes_to_who_has_a_certificate_of_the_authority,
+    ),
+    (
+        "standard_output_that_is_not_read_makes_nobody_wait",
+        crash::standard_output_that_is_not_read_makes_nobody_wait,
+    ),
     (
         "elasticsearch_has_every_event_once_and_in_order",
         http::elasticsearch_has_every_event_once_and_in_order,

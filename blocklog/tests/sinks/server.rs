@@ -1,6 +1,6 @@
 //! An HTTP/1.1 server on a loopback port, for one sender: a thread a connection, each request answered by a function.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request, whole.
 #[derive(Debug, Default)]
@@ -38,11 +39,13 @@ impl Server {
     pub(crate) fn start(
         answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static,
     ) -> Result<Self> {
-        Self::start_at("127.0.0.1:0".parse()?, answer)
+        Self::start_at("127.0.0.1:0".parse()?, None, answer)
     }
 
+    /// At `address`; over TLS, where that is configured.
     pub(crate) fn start_at(
         address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
         answer: impl Fn(&Request) -> (u16, String) + Send + Sync + 'static,
     ) -> Result<Self> {
         let listener = TcpListener::bind(address)?;
@@ -60,8 +63,14 @@ impl Server {
                     return;
                 };
                 connections.lock().expect("the lock").push(clone);
-                let answer = Arc::clone(&answer);
-                std::thread::spawn(move || serve(socket, &*answer));
+                let (answer, tls) = (Arc::clone(&answer), tls.clone());
+                std::thread::spawn(move || match tls.map(ServerConnection::new) {
+                    None => serve(socket, &*answer),
+                    Some(connection) => {
+                        let connection = connection.expect("a server");
+                        serve(StreamOwned::new(connection, socket), &*answer);
+                    }
+                });
             }
         });
         Ok(Self {
@@ -90,19 +99,17 @@ impl Drop for Server {
     }
 }
 
-fn serve(socket: TcpStream, answer: &Answer) {
-    let Ok(clone) = socket.try_clone() else {
-        return;
-    };
-    let mut reader = BufReader::new(clone);
-    let mut writer = socket;
+fn serve(socket: impl Read + Write, answer: &Answer) {
+    let mut reader = BufReader::new(socket);
     while let Ok(request) = read(&mut reader) {
         let (status, body) = answer(&request);
-        let length = body.len();
-        let text = format!(
-            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        let head = format!(
+            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
         );
-        if writer.write_all(text.as_bytes()).is_err() {
+        let socket = reader.get_mut();
+        let sent = socket.write_all((head + &body).as_bytes());
+        if sent.and_then(|()| socket.flush()).is_err() {
             return;
         }
     }

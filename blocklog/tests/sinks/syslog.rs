@@ -150,7 +150,7 @@ pub(crate) fn tcp() -> Result<()> {
 }
 
 /// Writes an authority's certificate, and that of 127.0.0.1 with its key.
-fn certificates(directory: &Path) -> Result<()> {
+pub(crate) fn certificates(directory: &Path) -> Result<()> {
     let authority_key = KeyPair::generate()?;
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

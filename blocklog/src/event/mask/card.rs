@@ -1,5 +1,5 @@
-//! Card numbers (ISO/IEC 7812-1): 13 to 19 digits, single spaces, dashes or `+` between them, that begin as an issuer's do and
-//! end in the check digit of Luhn.
+//! Card numbers (ISO/IEC 7812-1): 13 to 19 digits, single spaces, dashes or `+` between them, that begin as an
+//! issuer's do and end in the check digit of Luhn.
 
 use std::ops::Range;
 

@@ -1,12 +1,12 @@
 //! Secrets are taken out before an event is written anywhere.
 //!
-//! Covered: what follows a name that is a secret's (`password`, `token`, `api_key`, ...: [`name`]) in query strings, forms, JSON,
-//! XML, multipart and header lines; cookies and `Authorization`; user info of URLs; bearer and basic credentials;
-//! card numbers ([`card`]); options of commands ([`command`]); values of environment variables with such names. A
-//! value of a query that is percent-encoded is looked into once decoded.
+//! Covered: what follows a name that is a secret's (`password`, `token`, `api_key`, ...: `name.rs`) in query
+//! strings, forms, JSON, XML, multipart and header lines; cookies and `Authorization`; user info of URLs; bearer
+//! and basic credentials; card numbers (`card.rs`); options of commands (`command.rs`); values of environment
+//! variables with such names. A value of a query that is percent-encoded is looked into once decoded.
 //!
-//! Not covered: a secret without a name (in a path, `/reset/7f3a`, or as the whole of a text), one that is encoded twice, in
-//! base64 or in JSON escapes (`pass\u0077ord`), and the rest of a decoded form value behind a space.
+//! Not covered: a secret without a name (in a path, `/reset/7f3a`, or as the whole of a text), one that is encoded
+//! twice, in base64 or in JSON escapes (`pass\u0077ord`), and the rest of a decoded form value behind a space.
 //!
 //! All of it takes linear time.
 
@@ -116,7 +116,8 @@ fn authority(authority: &str) -> String {
     }
 }
 
-/// What a rule has matched. Where the variable is a secret, nothing of its data is kept, and no word of it in the message.
+/// What a rule has matched. Where the variable is a secret, nothing of its data is kept, and no word of it in the
+/// message.
 fn rule_match(found: &mut RuleMatch) {
     let within = found.data.rsplit_once("found within ");
     let framed = within.is_some_and(|(_, rest)| {

@@ -1,8 +1,8 @@
 //! Syslog messages (RFC 5424), whose text is the event as JSON.
 //!
-//! Neither UDP nor TCP syslog has an answer that says "I have it". Over TCP and TLS each group of messages has a connection of its
-//! own, which is closed in good order; a receiver that has read all closes its side then, one that went away resets it, and
-//! the group is sent again. Over UDP what the network loses is lost.
+//! Neither UDP nor TCP syslog has an answer that says "I have it". Over TCP and TLS each group of messages has a
+//! connection of its own, which is closed in good order; a receiver that has read all closes its side then, one
+//! that went away resets it, and the group is sent again. Over UDP what the network loses is lost.
 
 mod connection;
 
