@@ -47,16 +47,22 @@ impl Place {
 
     /// The state directory.
     pub(super) fn state(&self) -> Result<PathBuf> {
-        let configured = || Ok::<_, anyhow::Error>(self.configuration()?.state.directory);
-        match &self.state {
-            Some(state) => Ok(state.clone()),
-            None => Ok(configured()?.unwrap_or_else(default_state)),
-        }
+        Ok(self.state_of(&self.configuration()?))
+    }
+
+    fn state_of(&self, configuration: &raw::Root) -> PathBuf {
+        let named = self.state.clone();
+        let named = named.or_else(|| configuration.state.directory.clone());
+        named.unwrap_or_else(default_state)
     }
 
     /// Whose packs are believed.
     pub(super) fn trust(&self) -> Result<Trust> {
-        let mut trust = trusted(&self.configuration()?.packs)?;
+        self.trust_of(&self.configuration()?)
+    }
+
+    fn trust_of(&self, configuration: &raw::Root) -> Result<Trust> {
+        let mut trust = trusted(&configuration.packs)?;
         for text in &self.trust {
             let file = Path::new(text);
             let text = match file.is_file() {
@@ -69,12 +75,28 @@ impl Place {
         Ok(trust)
     }
 
-    /// The store, to be read and changed as whom it belongs to. What else is needed must have been read before.
-    pub(super) fn store(&self) -> Result<Store> {
-        let state = self.state()?;
+    /// The store, to be read and changed as whom it belongs to. What else is needed must have been read before: the
+    /// owner may not be able to.
+    pub(super) fn open(&self) -> Result<Opened> {
+        let configuration = self.configuration()?;
+        let (state, trust) = (
+            self.state_of(&configuration),
+            self.trust_of(&configuration)?,
+        );
         become_owner(&state)?;
-        Ok(Store::of(&state))
+        Ok(Opened {
+            store: Store::of(&state),
+            state,
+            trust,
+        })
     }
+}
+
+/// A store, where it is, and whose packs it takes.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    pub(super) state: PathBuf,
+    pub(super) trust: Trust,
 }
 
 /// `[packs]`, checked.

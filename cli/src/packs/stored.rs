@@ -1,17 +1,15 @@
 //! What is done with installed packs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use clew_packs::contents::archive_bytes;
-use clew_packs::signature::Trust;
-use clew_packs::store::Store;
+use anyhow::{Result, anyhow, bail, ensure};
+use clew_packs::contents::{Contents, archive_bytes};
 use clew_packs::{Difference, Pack, PackId, PackName};
 use serde_json::json;
 
 use super::keys::signature_of;
-use super::place::{Place, Reference, tell_running};
+use super::place::{Opened, Place, Reference, tell_running};
 use crate::inspection::host;
 
 pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
@@ -54,7 +52,7 @@ pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
 }
 
 pub(super) fn list(place: &Place) -> Result<ExitCode> {
-    let store = place.store()?;
+    let Opened { store, state, .. } = place.open()?;
     let (listings, active) = (store.list()?, store.active()?.packs);
     if place.json {
         let list = listings.iter().map(|it| {
@@ -67,7 +65,7 @@ pub(super) fn list(place: &Place) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if listings.is_empty() {
-        println!("no packs are installed in {}", place.state()?.display());
+        println!("no packs are installed in {}", state.display());
     }
     for it in &listings {
         let mark = match active.iter().position(|id| *id == it.id) {
@@ -92,13 +90,18 @@ pub(super) fn activate(pack: &Reference, place: &Place) -> Result<ExitCode> {
 }
 
 pub(super) fn deactivate(name: &PackName, place: &Place) -> Result<ExitCode> {
-    let id = place.store()?.deactivate(name)?;
-    changed(&id, "is not active any more", place)
+    let opened = place.open()?;
+    let id = opened.store.deactivate(name)?;
+    changed(&id, "is not active any more", &opened.state, place.json)
 }
 
 pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
-    let trust = place.trust()?;
-    let active = place.store()?.rollback(&trust, host()?)?;
+    let Opened {
+        store,
+        state,
+        trust,
+    } = place.open()?;
+    let active = store.rollback(&trust, host()?)?;
     match place.json {
         true => println!("{}", json!({ "active": active.packs })),
         false => {
@@ -111,7 +114,7 @@ pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
             println!("active again: {ids}");
         }
     }
-    tell_running(&place.state()?);
+    tell_running(&state);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -119,7 +122,7 @@ pub(super) fn remove(pack: &Reference, place: &Place) -> Result<ExitCode> {
     let Some(version) = &pack.version else {
         bail!("say which version: clew packs remove {}@VERSION", pack.name);
     };
-    let id = place.store()?.remove(&pack.name, version)?;
+    let id = place.open()?.store.remove(&pack.name, version)?;
     match place.json {
         true => println!("{}", json!({ "pack": id })),
         false => println!("{id} is removed"),
@@ -127,12 +130,12 @@ pub(super) fn remove(pack: &Reference, place: &Place) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn changed(id: &PackId, what: &str, place: &Place) -> Result<ExitCode> {
-    match place.json {
+fn changed(id: &PackId, what: &str, state: &Path, json: bool) -> Result<ExitCode> {
+    match json {
         true => println!("{}", json!({ "pack": id })),
         false => println!("{id} {what}"),
     }
-    tell_running(&place.state()?);
+    tell_running(state);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,7 +143,7 @@ pub(super) fn diff(before: &str, after: &str, place: &Place) -> Result<ExitCode>
     let trust = place.trust()?;
     let (before, after) = (Side::open(before)?, Side::open(after)?);
     let store = match (&before, &after) {
-        (Side::Pack(_), Side::Pack(_)) => None,
+        (Side::Files(..), Side::Files(..)) => None,
         _ => Some(place.store()?),
     };
     let (before, after) = (
@@ -158,30 +161,30 @@ pub(super) fn diff(before: &str, after: &str, place: &Place) -> Result<ExitCode>
 
 /// One of the two that are compared.
 enum Side {
-    /// A folder or an archive, opened as whoever has said so.
-    Pack(Box<Pack>),
+    /// A folder or an archive, read as whoever has named it; it is unpacked as the store's owner.
+    Files(PathBuf, Contents),
     Stored(Reference),
 }
 
 impl Side {
     fn open(text: &str) -> Result<Self> {
-        let path = Path::new(text);
-        match path.exists() {
-            true => Ok(Self::Pack(Box::new(Pack::open(path)?))),
-            false => Ok(Self::Stored(text.parse().map_err(|error| {
-                anyhow::anyhow!(
-                    "{text:?} is neither a folder, nor an archive, nor NAME@VERSION: {error}"
-                )
-            })?)),
+        let path = PathBuf::from(text);
+        if path.exists() {
+            let contents = Contents::read(&path)?;
+            return Ok(Self::Files(path, contents));
         }
+        let reference = text.parse().map_err(|error| {
+            anyhow!("{text:?} is neither a folder, nor an archive, nor NAME@VERSION: {error}")
+        });
+        reference.map(Self::Stored)
     }
 
-    fn pack(self, store: Option<&Store>, trust: &Trust) -> Result<Pack> {
-        match (self, store) {
-            (Self::Pack(pack), _) => Ok(*pack),
-            (Self::Stored(it), Some(store)) => {
-                let id = store.find(&it.name, it.version.as_ref())?;
-                Ok(store.pack(&id, trust)?)
+    fn pack(self, opened: Option<&Opened>) -> Result<Pack> {
+        match (self, opened) {
+            (Self::Files(path, contents), _) => Ok(Pack::of_contents(&path, contents)?),
+            (Self::Stored(it), Some(opened)) => {
+                let id = opened.store.find(&it.name, it.version.as_ref())?;
+                Ok(opened.store.pack(&id, &opened.trust)?)
             }
             (Self::Stored(it), None) => bail!("there is no store to find {} in", it.name),
         }

@@ -4,6 +4,7 @@
 
 mod faults;
 mod life;
+mod packs;
 mod proofs;
 mod rules;
 mod stage;
@@ -41,7 +42,7 @@ fn main() {
         .into_iter()
         .filter(is_chosen)
         .map(|test| trial(test).with_ignored_flag(!root));
-    let others = [rules::TESTS, steering::TESTS].concat();
+    let others = [rules::TESTS, packs::TESTS, steering::TESTS].concat();
     let others = others.into_iter().filter(is_chosen).map(trial);
     let trials = privileged.chain(others);
     libtest_mimic::run(&arguments, trials.collect()).exit();

@@ -145,7 +145,7 @@ pub(crate) fn start(directory: &Path, upstream: u16, more: &[&str]) -> Result<(P
     launch(directory, &[&["--upstream", &upstream], more].concat())
 }
 
-fn launch(directory: &Path, words: &[&str]) -> Result<(Process, u16)> {
+pub(crate) fn launch(directory: &Path, words: &[&str]) -> Result<(Process, u16)> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let child = Command::new(CLEW)
         .args(["run", "--listen", &format!("127.0.0.1:{port}"), "--state"])
