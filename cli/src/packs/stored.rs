@@ -13,11 +13,15 @@ use super::place::{Opened, Place, Reference, tell_running};
 use crate::inspection::host;
 
 pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
-    let bytes = archive_bytes(archive)?;
-    let (signature, trust) = (signature_of(archive)?, place.trust()?);
-    let installed = place
-        .store()?
-        .install(&bytes, signature.as_deref(), &trust)?;
+    ensure!(
+        !archive.is_dir(),
+        "{} is a folder; make an archive of it first: clew packs pack",
+        archive.display()
+    );
+    let (bytes, signature) = (archive_bytes(archive)?, signature_of(archive)?);
+    let opened = place.open()?;
+    let (store, trust) = (&opened.store, &opened.trust);
+    let installed = store.install(&bytes, signature.as_deref(), trust)?;
     let key = installed.signed.as_ref().map(|it| it.key.as_str());
     if place.json {
         let warnings: Vec<_> = installed
@@ -82,11 +86,13 @@ pub(super) fn list(place: &Place) -> Result<ExitCode> {
 }
 
 pub(super) fn activate(pack: &Reference, place: &Place) -> Result<ExitCode> {
-    let trust = place.trust()?;
-    let id = place
-        .store()?
-        .activate(&pack.name, pack.version.as_ref(), &trust, host()?)?;
-    changed(&id, "is active", place)
+    let Opened {
+        store,
+        state,
+        trust,
+    } = place.open()?;
+    let id = store.activate(&pack.name, pack.version.as_ref(), &trust, host()?)?;
+    changed(&id, "is active", &state, place.json)
 }
 
 pub(super) fn deactivate(name: &PackName, place: &Place) -> Result<ExitCode> {
@@ -140,16 +146,13 @@ fn changed(id: &PackId, what: &str, state: &Path, json: bool) -> Result<ExitCode
 }
 
 pub(super) fn diff(before: &str, after: &str, place: &Place) -> Result<ExitCode> {
-    let trust = place.trust()?;
     let (before, after) = (Side::open(before)?, Side::open(after)?);
-    let store = match (&before, &after) {
+    let opened = match (&before, &after) {
         (Side::Files(..), Side::Files(..)) => None,
-        _ => Some(place.store()?),
+        _ => Some(place.open()?),
     };
-    let (before, after) = (
-        before.pack(store.as_ref(), &trust)?,
-        after.pack(store.as_ref(), &trust)?,
-    );
+    let before = before.pack(opened.as_ref())?;
+    let after = after.pack(opened.as_ref())?;
     let difference =
         Difference::of(&before, &after).or_else(|errors| bail!("{}", errors.join("\n")))?;
     match place.json {
