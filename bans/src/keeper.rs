@@ -282,9 +282,8 @@ impl Inner {
         }
         let mut state = self.state();
         loop {
-            if !state.register.sweep((self.clock)()).is_empty() {
-                self.table.sweep();
-            }
+            let is_swept = state.register.sweep((self.clock)());
+            self.table.sweep();
             let made = state.made;
             let batch = state.register.take_changes(BATCH);
             let is_last = state.register.pending() == 0;
@@ -293,6 +292,10 @@ impl Inner {
                     return;
                 }
                 state.durable = made;
+                self.written.notify_all();
+                if !is_swept {
+                    continue;
+                }
                 let waited = self.changed.wait_timeout(state, SWEEP);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;

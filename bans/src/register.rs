@@ -14,6 +14,8 @@ use crate::policy::{Policy, canonical};
 
 /// Most bytes of a reason.
 pub(crate) const REASON_BYTES: usize = 256;
+/// Most entries that are forgotten at once: whoever bans does not wait for a hundred thousand.
+const SWEPT: usize = 256;
 /// The longest ban that a hand can give: ten years.
 pub(crate) const LONGEST: Duration = Duration::from_secs(315_360_000);
 
@@ -177,7 +179,7 @@ impl Register {
         self.sweep(now);
         let before = self.bans.get(&source).cloned();
         // A dry run's ban has refused nobody: what follows is the first that counts.
-        let before = before.filter(|it| it.dry_run == self.policy.dry_run);
+        let before = before.filter(|it| it.dry_run == self.policy.dry_run && it.until > now);
         let (offence, span) = self.measure(order, source, before.as_ref(), now)?;
         let mut ban = Ban {
             source,
@@ -212,29 +214,35 @@ impl Register {
         self.sweep(now);
         self.forgive(source);
         self.changed(source);
-        self.remove(source).is_some()
+        self.remove(source).is_some_and(|it| it.until > now)
     }
 
-    /// Forgets what has ended and what need not be remembered; whose bans have ended.
-    pub fn sweep(&mut self, now: Wall) -> Vec<IpNet> {
-        let mut ended = Vec::new();
-        while let Some(&(until, source)) = self.ends.first()
-            && until <= now
-        {
-            self.remove(source);
-            self.changed(source);
-            ended.push(source);
+    /// Forgets what has ended and what need not be remembered, some of it at a time: whether that was all.
+    pub fn sweep(&mut self, now: Wall) -> bool {
+        for _ in 0..SWEPT {
+            match self.ends.first() {
+                Some(&(until, source)) if until <= now => {
+                    self.remove(source);
+                    self.changed(source);
+                }
+                _ => break,
+            }
         }
-        while let Some(&(last, source)) = self.oldest.first()
-            && last.after(self.policy.memory) <= now
-        {
-            self.forgive(source);
-            self.changed(source);
+        for _ in 0..SWEPT {
+            match self.oldest.first() {
+                Some(&(last, source)) if last.after(self.policy.memory) <= now => {
+                    self.forgive(source);
+                    self.changed(source);
+                }
+                _ => break,
+            }
         }
-        ended
+        let is_over = |(until, _): &(Wall, IpNet)| *until <= now;
+        let is_old = |(last, _): &(Wall, IpNet)| last.after(self.policy.memory) <= now;
+        !self.ends.first().is_some_and(is_over) && !self.oldest.first().is_some_and(is_old)
     }
 
-    /// The ban of just this source.
+    /// The ban of just this source, which may have ended and not been swept.
     pub fn get(&self, source: IpNet) -> Option<&Ban> {
         self.bans.get(&canonical(source))
     }
@@ -250,7 +258,7 @@ impl Register {
         self.policy.source_of(address)
     }
 
-    /// Bans in force.
+    /// Bans in force, and those that have ended and not been swept.
     pub fn len(&self) -> usize {
         self.bans.len()
     }
@@ -277,7 +285,7 @@ impl Register {
         for (source, offences) in offences {
             self.remember(source, offences.count, offences.last);
         }
-        self.sweep(now);
+        while !self.sweep(now) {}
     }
 
     /// What has changed since the last time, at most `most` sources of it.

@@ -167,6 +167,23 @@ fn both_tables_are_bounded() {
 }
 
 #[test]
+fn many_that_end_at_once_hold_nobody_up() {
+    let mut register = Register::new(policy(), 2000);
+    for n in 0..1000_u32 {
+        let address = IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
+        register.ban(&verdict(&address), at(0)).expect("banned");
+    }
+    assert!(!register.sweep(at(60)));
+    assert_eq!(register.len(), 1000 - SWEPT);
+    // What is over is over, swept or not.
+    let order = verdict("10.0.3.231");
+    assert_eq!(seconds_of(&mut register, &order, 60), 240);
+    assert!(!register.lift(source("10.0.3.230/32"), at(60)));
+    while !register.sweep(at(60)) {}
+    assert_eq!(register.len(), 1);
+}
+
+#[test]
 fn changes_are_taken_once_and_bounded() {
     let mut register = Register::new(policy(), 3);
     for n in 1..=4 {

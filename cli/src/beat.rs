@@ -30,6 +30,8 @@ pub(crate) struct Sums {
 pub(crate) struct Pulse {
     pub(crate) at: Moment,
     pub(crate) sums: Sums,
+    /// Most records of the proxy that were found waiting at one look, since the beat before.
+    pub(crate) queued_records: usize,
 }
 
 /// The latest of them; none yet before the first beat, nor where there is no sensor.
@@ -44,6 +46,7 @@ pub(crate) struct Beat {
     until_list: u32,
     lost_records: u64,
     lost_inputs: u64,
+    queued_records: usize,
     told: Vec<(&'static str, u64)>,
 }
 
@@ -56,8 +59,14 @@ impl Beat {
             until_list: LIST,
             lost_records: 0,
             lost_inputs: 0,
+            queued_records: 0,
             told: Vec::new(),
         }
+    }
+
+    /// So many records of the proxy were waiting.
+    pub(crate) fn note_queue(&mut self, records: usize) {
+        self.queued_records = self.queued_records.max(records);
     }
 
     /// Whether a beat is due.
@@ -88,7 +97,11 @@ impl Beat {
             sensor: sensor.counters(),
             correlator: correlator.counters(),
         };
-        let pulse = Pulse { at: now, sums };
+        let pulse = Pulse {
+            at: now,
+            sums,
+            queued_records: std::mem::take(&mut self.queued_records),
+        };
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(pulse);
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::api::status::{About, ServiceStatus};
 use crate::audit::Audit;
 use crate::banning;
 use crate::barrier;
-use crate::beat::Latest;
+use crate::beat::{Beat, Latest};
 use crate::config::{Configuration, SensorConfiguration};
 use crate::handover::{self, Offer};
 use crate::log;
@@ -86,9 +86,14 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         offenders: Some(ears.offenders()),
         ..edge_config(&configuration, tagging)?
     })?;
-    for socket in edge.sockets()? {
+    let admin = Sockets::bind(
+        &configuration.state,
+        configuration.admin.as_ref(),
+        configuration.observe,
+    )?;
+    for socket in edge.sockets()?.iter().chain(admin.tcp()) {
         if let Some(kernel) = &mut kernel {
-            let told = kernel.sensor.pass_over(&socket);
+            let told = kernel.sensor.pass_over(socket);
             told.context("the kernel cannot be told which sockets the proxy listens on")?;
         }
     }
@@ -106,11 +111,6 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         let barrier = raised.context("ban.interfaces: banned sources cannot be refused there")?;
         barrier::raise(&edge.handle(), barrier);
     }
-    let admin = Sockets::bind(
-        &configuration.state,
-        configuration.admin.as_ref(),
-        configuration.observe,
-    )?;
     let offer = Offer::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;
     let reloader = Reloader::new(source, edge.handle(), policy, &configuration);
@@ -384,7 +384,7 @@ fn tend(
     store: Store,
     handle: &Handle,
     stop: &Arc<AtomicBool>,
-    (bans, log, sums): (Keeper, BlockLog, Latest),
+    (bans, log, latest): (Keeper, BlockLog, Latest),
 ) -> Result<JoinHandle<Result<()>>> {
     let settings = kernel.settings;
     let tender = Tender {
@@ -402,7 +402,7 @@ fn tend(
         keep_programs: settings.keep_programs,
         policies: kernel.policies,
         log,
-        sums,
+        beat: Beat::new(latest),
     };
     let stop = stop.clone();
     let thread = std::thread::Builder::new().name("clew-correlator".to_owned());

@@ -20,7 +20,7 @@ use clew_proxy::Handle;
 use clew_sensor::Sensor;
 
 use crate::banning::by_verdict;
-use crate::beat::{Beat, Latest};
+use crate::beat::Beat;
 use crate::reload::PolicyChange;
 use crate::store::Writer;
 
@@ -44,8 +44,8 @@ pub(crate) struct Tender {
     pub(crate) policies: Receiver<PolicyChange>,
     /// Who is told of incidents beside the store.
     pub(crate) log: BlockLog,
-    /// Where others find what has been counted.
-    pub(crate) sums: Latest,
+    /// Tells others what has been counted.
+    pub(crate) beat: Beat,
 }
 
 /// A profile being learned.
@@ -74,7 +74,6 @@ impl Tender {
     pub(crate) fn run(mut self, stop: &Arc<AtomicBool>) -> Result<()> {
         let mut events = Vec::new();
         let mut actions = Vec::new();
-        let mut beat = Beat::new(self.sums.clone());
         while !stop.load(Ordering::Acquire) {
             events.clear();
             // Events first, then records: a request's record is sent before its first byte, so
@@ -97,9 +96,10 @@ impl Tender {
             self.correlator.handle(Input::Tick(now), &mut actions);
             self.act(&mut actions);
             self.change_policy();
-            if beat.is_due(now) {
+            if self.beat.is_due(now) {
                 let (sensor, correlator) = (&mut self.sensor, &mut self.correlator);
-                beat.beat(now, &self.handle, sensor, correlator, &mut actions)?;
+                self.beat
+                    .beat(now, &self.handle, sensor, correlator, &mut actions)?;
                 self.act(&mut actions);
                 self.write_profile();
             }
@@ -117,6 +117,7 @@ impl Tender {
 
     /// Hands on what the proxy says; the sensor looks out for the requests it sends.
     fn take_records(&mut self, actions: &mut Vec<Action>) {
+        let mut found = 0;
         while let Ok(record) = self.records.try_recv() {
             match &record {
                 ProxyRecord::Started(started) => self.sensor.expect(started.sequence),
@@ -126,7 +127,9 @@ impl Tender {
                 | ProxyRecord::InFlight(_) => {}
             }
             self.correlator.handle(Input::Proxy(record), actions);
+            found += 1;
         }
+        self.beat.note_queue(found);
     }
 
     /// Carries out what the correlator asks for, in its order.

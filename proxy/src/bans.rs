@@ -76,6 +76,8 @@ struct Book {
 }
 
 const WORDS: usize = 3;
+/// Most bans that are forgotten at once.
+const EXPIRED: usize = 256;
 
 impl Bans {
     pub(crate) fn new(capacity: usize) -> Self {
@@ -149,9 +151,15 @@ impl Bans {
 
     /// Forgets what has ended.
     pub(crate) fn sweep(&self) {
-        let mut book = self.book();
-        self.expire(&mut book, Moment::now());
-        self.publish(&book);
+        let now = Moment::now();
+        loop {
+            let mut book = self.book();
+            let is_done = self.expire(&mut book, now);
+            self.publish(&book);
+            if is_done {
+                return;
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -201,12 +209,15 @@ impl Bans {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn expire(&self, book: &mut Book, now: Moment) {
-        while let Some(&(until, source)) = book.ends.first()
-            && until <= now
-        {
-            self.forget(book, source);
+    /// Some of it at a time: whoever bans does not wait for all of them. Whether that was all.
+    fn expire(&self, book: &mut Book, now: Moment) -> bool {
+        for _ in 0..EXPIRED {
+            match book.ends.first() {
+                Some(&(until, source)) if until <= now => self.forget(book, source),
+                _ => return true,
+            };
         }
+        false
     }
 
     /// Its ban, if it had one.

@@ -42,7 +42,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// How long a connection may last.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// The sockets, bound while there are rights to; the socket's file goes with [`Sockets::remove`].
+/// The sockets, bound while there are rights to.
 pub(crate) struct Sockets {
     local: UnixListener,
     path: PathBuf,
@@ -78,6 +78,12 @@ impl Sockets {
             remote: remote.transpose()?,
             observed: observed.transpose()?,
         })
+    }
+
+    /// Those on TCP.
+    pub(crate) fn tcp(&self) -> impl Iterator<Item = &TcpListener> {
+        let remote = self.remote.as_ref().map(|it| &it.0);
+        remote.into_iter().chain(&self.observed)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -167,7 +173,7 @@ async fn accept_local(listener: tokio::net::UnixListener, router: Router) {
         let router = router.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            converse(stream, router, move |_| caller.clone()).await;
+            converse(stream, router, move |_| caller.clone().map(Some)).await;
         });
     }
 }
@@ -235,24 +241,22 @@ impl Gate {
         converse(stream, router, caller).await;
     }
 
-    /// Whoever shows a certificate is named by that, and shows a token too where there are any.
+    /// Whoever shows a certificate is named by that, and shows a token too where there are any. Nobody where neither is
+    /// asked for: what can be changed needs somebody.
     fn caller(
         &self,
         subject: Option<String>,
         headers: &HeaderMap,
         peer: SocketAddr,
-    ) -> Result<Caller, Problem> {
+    ) -> Result<Option<Caller>, Problem> {
         let holder = self.tokens.as_ref().map(|it| it.holder(headers));
         let holder = holder.transpose()?;
         let certificate = subject.map(|subject| Actor::Certificate { subject });
-        // The one without tokens and certificates has nothing that could be changed.
-        let nobody = || Actor::Token {
-            name: "nobody".to_owned(),
-        };
-        Ok(Caller {
-            actor: certificate.or(holder).unwrap_or_else(nobody),
+        let actor = certificate.or(holder);
+        Ok(actor.map(|actor| Caller {
+            actor,
             from: peer.to_string(),
-        })
+        }))
     }
 }
 
@@ -260,17 +264,17 @@ impl Gate {
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
-    caller: impl Fn(&HeaderMap) -> Result<Caller, Problem>,
+    caller: impl Fn(&HeaderMap) -> Result<Option<Caller>, Problem>,
 ) {
     let service = TowerToHyperService::new(router);
     let answer = service_fn(|mut request: Request<Incoming>| {
         let (service, caller) = (service.clone(), caller(request.headers()));
         async move {
-            let caller = match caller {
-                Ok(caller) => caller,
+            match caller {
+                Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
+                Ok(None) => {}
                 Err(problem) => return Ok(problem.into_response()),
-            };
-            request.extensions_mut().insert(caller);
+            }
             let answered: Result<Response, std::convert::Infallible> =
                 match timeout(ANSWER, service.call(request)).await {
                     Ok(answered) => answered,

@@ -73,6 +73,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<Family> {
             snapshot.beat_age.map(|it| it.as_secs_f64()),
         )
         .measured_in(Unit::Seconds),
+        Family::optional_gauge(
+            "clew_correlator_queued_records",
+            "Most records of the edge that were found waiting at one look, in the last second; there is room for 65,536",
+            snapshot.pulse.map(|it| it.queued_records as f64),
+        ),
     ];
     families.extend(of("sensor", SENSOR, sums.map(|it| it.sensor)));
     families.extend(of("correlator", CORRELATOR, sums.map(|it| it.correlator)));

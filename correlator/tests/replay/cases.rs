@@ -1,5 +1,9 @@
 //! An incident grows: what was in doubt may be proven by what follows.
 
+use std::time::Duration;
+
+use clew_correlator::{Deed, Input};
+use clew_protocol::Moment;
 use clew_protocol::incident::{Incident, IncidentAction};
 use clew_protocol::kernel::{Decision, Strength};
 use clew_protocol::verdict::Proof;
@@ -32,6 +36,24 @@ fn a_later_stop_proves_what_the_first_did_not() {
     assert_eq!(last.proof, Proof::Content);
     assert_eq!(last.steps.len(), 2);
     assert_eq!(scene.correlator.counters().incidents, 1);
+}
+
+#[test]
+fn an_incident_has_the_ban_that_there_is() {
+    let span = Duration::from_secs(240);
+    for (deed, action) in [
+        (Deed::Banned { span }, IncidentAction::Banned),
+        (Deed::Spared, IncidentAction::Cancelled),
+    ] {
+        let mut scene = two_requests();
+        scene.exec(1, 1, "touch /tmp/marker-1");
+        let (incident, at) = (scene.ban_of(), Moment(scene.now));
+        scene.put(Input::Acted { incident, deed, at });
+        let last = scene.reports().pop().expect("a record");
+        assert_eq!(last.action, action);
+        let seconds = last.ban.map(|it| it.seconds);
+        assert_eq!(seconds, (action == IncidentAction::Banned).then_some(240));
+    }
 }
 
 #[test]

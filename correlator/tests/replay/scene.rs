@@ -427,6 +427,15 @@ impl Scene {
         banned.collect()
     }
 
+    /// The incident that somebody was banned for.
+    pub(crate) fn ban_of(&self) -> IncidentId {
+        let found = self.actions.iter().find_map(|action| match action {
+            Action::Ban { incident, .. } => Some(*incident),
+            _ => None,
+        });
+        found.expect("a ban")
+    }
+
     /// All records once every wait is over.
     pub(crate) fn reports(&mut self) -> Vec<Incident> {
         self.now += 1_000_000_000;

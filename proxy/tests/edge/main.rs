@@ -4,6 +4,7 @@
 mod backends;
 mod certificates;
 mod downgrade;
+mod endings;
 mod forwarded;
 mod framing;
 mod gate;
