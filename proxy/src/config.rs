@@ -52,6 +52,28 @@ pub struct Config {
     pub shutdown_grace: Duration,
 }
 
+impl Config {
+    /// An edge of one thread that trusts nobody, names no requests, judges none and tells of none.
+    pub fn new(listeners: Vec<ListenerConfig>, services: Vec<ServiceConfig>) -> Self {
+        Self {
+            listeners,
+            inherited: Vec::new(),
+            services,
+            limits: Limits::default(),
+            trusted_hops: TrustedHops::default(),
+            shared_addresses: Vec::new(),
+            threads: 1,
+            tagging: None,
+            rules: None,
+            pages: Pages::default(),
+            reports: None,
+            accesses: None,
+            offenders: None,
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Peers that are believed about whom they forward for, in PROXY headers and in one HTTP header.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedHops {

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use clew_bans::Policy;
-use clew_proxy::{Config, Edge, Limits, ListenerConfig, ServiceConfig, TrustedHops};
+use clew_proxy::{Config, Edge, ListenerConfig, ServiceConfig};
 use serde_json::Value;
 
 use super::serve::Sockets;
 use super::*;
 use crate::banning;
+use crate::config::Overrides;
+use crate::reload::Source;
 use crate::store::Store;
 
 pub(crate) fn policy() -> Policy {
@@ -30,27 +32,33 @@ pub(crate) fn policy() -> Policy {
 
 /// A desk that nobody tends: without a sensor, in front of nothing.
 pub(crate) fn desk(state: &Path) -> Desk {
+    let listener = ListenerConfig {
+        address: ([127, 0, 0, 1], 0).into(),
+        tls: None,
+        proxy_protocol: false,
+    };
+    let services = vec![ServiceConfig::new("it", vec![([127, 0, 0, 1], 9).into()])];
+    let source = Source {
+        path: None,
+        overrides: Overrides {
+            upstreams: vec![([127, 0, 0, 1], 9).into()],
+            state: Some(state.to_owned()),
+            no_sensor: true,
+            ..Overrides::default()
+        },
+    };
+    let configuration = source.load().expect("configuration");
     let edge = Edge::bind(Config {
-        listeners: vec![ListenerConfig {
-            address: ([127, 0, 0, 1], 0).into(),
-            tls: None,
-            proxy_protocol: false,
-        }],
-        services: vec![ServiceConfig::new("it", vec![([127, 0, 0, 1], 9).into()])],
-        limits: Limits::default(),
-        trusted_hops: TrustedHops::default(),
-        shared_addresses: Vec::new(),
-        threads: 1,
-        tagging: None,
-        rules: None,
+        rules: Some(configuration.inspection.open().expect("rules")),
         shutdown_grace: Duration::ZERO,
+        ..Config::new(vec![listener], services)
     });
     let handle = edge.expect("edge").handle();
     let bans = banning::open(state, policy(), 100_000, handle.clone()).expect("bans");
     bans.start().expect("thread");
     Desk {
         bans,
-        handle,
+        handle: handle.clone(),
         latest: Latest::default(),
         incidents: Store::open(state).expect("store").recent(),
         about: About {
@@ -61,6 +69,7 @@ pub(crate) fn desk(state: &Path) -> Desk {
             dry_run: false,
         },
         audit: Audit::open(state).expect("audit"),
+        reloader: Arc::new(Reloader::new(source, handle.clone(), None, &configuration)),
         state: state.to_owned(),
     }
 }

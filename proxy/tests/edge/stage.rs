@@ -10,8 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
 use clew_proxy::{
-    Announcer, Config, Edge, Handle, Limits, ListenerConfig, Pages, ServiceConfig, StopCount,
-    Tagging, TrustedHops,
+    Announcer, Config, Edge, Handle, ListenerConfig, ServiceConfig, StopCount, Tagging,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -166,34 +165,23 @@ impl Stage {
             }
         });
         let (records_in, records) = sync_channel(4096);
-        let mut config = Config {
-            listeners: vec![ListenerConfig {
-                address: (Ipv4Addr::LOCALHOST, 0).into(),
-                tls: None,
-                proxy_protocol: false,
-            }],
-            inherited: Vec::new(),
-            services: vec![ServiceConfig::new("test", vec![upstream])],
-            limits: Limits::default(),
-            trusted_hops: TrustedHops::default(),
-            shared_addresses: Vec::new(),
-            threads: 1,
-            tagging: Some(Tagging {
-                first: Sequence(1),
-                key: TokenKey::new([7; 16]),
-                proxy: ProxyId(1),
-                records: records_in,
-                announcer: Announcer::new(|_| true),
-                stops: StopCount::new(|| 0),
-                hold_span: Duration::from_secs(1),
-            }),
-            rules: None,
-            reports: None,
-            pages: Pages::default(),
-            offenders: None,
-            accesses: None,
-            shutdown_grace: Duration::from_secs(2),
+        let listener = ListenerConfig {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            tls: None,
+            proxy_protocol: false,
         };
+        let services = vec![ServiceConfig::new("test", vec![upstream])];
+        let mut config = Config::new(vec![listener], services);
+        config.shutdown_grace = Duration::from_secs(2);
+        config.tagging = Some(Tagging {
+            first: Sequence(1),
+            key: TokenKey::new([7; 16]),
+            proxy: ProxyId(1),
+            records: records_in,
+            announcer: Announcer::new(|_| true),
+            stops: StopCount::new(|| 0),
+            hold_span: Duration::from_secs(1),
+        });
         adjust(&mut config);
         let edge = Edge::bind(config)?;
         let handle = edge.handle();
