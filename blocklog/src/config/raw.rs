@@ -21,7 +21,7 @@ pub struct RawSink {
     /// Which events it gets. Default: all.
     #[serde(default)]
     pub only: RawFilter,
-    /// For `file`: the file that lines are appended to.
+    /// For `file`: the file that lines are appended to. A symbolic link is refused.
     pub path: Option<PathBuf>,
     /// For `file`: it is set aside before it is larger than this, bytes. Default: 100 MiB. 0: never.
     pub rotate_bytes: Option<u64>,

@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
+
 /// How often it is looked whether the file is still where it was.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -124,7 +126,10 @@ impl LogFile {
 
 fn append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o600).open(path)
+    // Root opens what an account without rights may have put in its directory.
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    options.create(true).append(true).mode(0o600);
+    options.custom_flags(flags).open(path)
 }
 
 #[cfg(test)]

@@ -53,6 +53,11 @@ pub enum SpoolError {
         /// Why.
         error: io::Error,
     },
+    /// It is not a directory of its own.
+    #[error(
+        "{0} is not the spool's; set log_spool.directory to a directory with nothing else in it"
+    )]
+    Foreign(PathBuf),
     /// Another process has it.
     #[error(
         "the spool {0} is in use by another process; set log_spool.directory to one of its own"
@@ -118,6 +123,7 @@ impl Spool {
         let mut builder = DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(directory);
         made.map_err(fail(directory))?;
+        refuse_foreign(directory)?;
         let lock = lock(directory)?;
         let segments = segment::list(directory).map_err(fail(directory))?;
         let (open, next) = segment::recover(directory, &segments).map_err(fail(directory))?;
@@ -305,10 +311,31 @@ impl State {
     }
 }
 
+/// Names of this module are removed, and the directory is made over to an account: it must be the spool's own.
+fn refuse_foreign(directory: &Path) -> Result<(), SpoolError> {
+    let fail = |error| SpoolError::Io {
+        path: directory.to_owned(),
+        error,
+    };
+    if !std::fs::symlink_metadata(directory).map_err(fail)?.is_dir() {
+        return Err(SpoolError::Foreign(directory.to_owned()));
+    }
+    for entry in std::fs::read_dir(directory).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let extension = path.extension().and_then(|it| it.to_str());
+        let is_ours = path.ends_with("lock") || matches!(extension, Some("seg" | "next" | "new"));
+        if !is_ours {
+            return Err(SpoolError::Foreign(path));
+        }
+    }
+    Ok(())
+}
+
 fn lock(directory: &Path) -> Result<File, SpoolError> {
     let path = directory.join("lock");
     let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(false).mode(0o600);
+    options.create(true).write(true).truncate(false);
+    options.mode(0o600).custom_flags(segment::NO_LINK);
     let file = options.open(&path).map_err(|error| SpoolError::Io {
         path: path.clone(),
         error,

@@ -7,12 +7,16 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use super::Stored;
 use crate::event::LINE_BYTES;
 
 const MAGIC: &[u8; 8] = b"CLEWLOG1";
 /// Bytes before the first record.
 pub(super) const START: u64 = MAGIC.len() as u64;
+/// Links are not followed: root opens what an account without rights may have put here.
+pub(super) const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 /// Bytes of a record before its own.
 const HEAD_BYTES: usize = 16;
 
@@ -37,7 +41,7 @@ impl Segment {
         let path = path(directory, first);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true).mode(0o600);
-        let mut file = options.open(&path)?;
+        let mut file = options.custom_flags(NO_LINK).open(&path)?;
         if let Err(error) = file.write_all(MAGIC) {
             let _ = std::fs::remove_file(&path);
             return Err(error);
@@ -179,6 +183,7 @@ pub(super) fn recover(
     }
     let mut file = OpenOptions::new()
         .write(true)
+        .custom_flags(NO_LINK)
         .open(path(directory, last.first))?;
     file.set_len(end)?;
     file.seek(SeekFrom::End(0))?;

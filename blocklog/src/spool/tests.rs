@@ -168,6 +168,30 @@ fn a_place_beyond_the_end_is_taken_back() -> io::Result<()> {
 }
 
 #[test]
+fn what_is_not_the_spools_is_left_alone() -> io::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let open = |path: &Path| Spool::open(path, LIMIT, &["a"]);
+    let precious = directory.path().join("precious");
+    std::fs::write(&precious, "text")?;
+    assert!(matches!(open(directory.path()), Err(SpoolError::Foreign(path)) if path == precious));
+    let spool = directory.path().join("spool");
+    std::os::unix::fs::symlink(directory.path(), &spool)?;
+    assert!(matches!(open(&spool), Err(SpoolError::Foreign(_))));
+    std::fs::remove_file(&spool)?;
+    std::fs::create_dir(&spool)?;
+    std::os::unix::fs::symlink(&precious, segment::path(&spool, 1))?;
+    let opened = open(&spool).and_then(|mut it| {
+        it.append(b"one").map_err(|error| SpoolError::Io {
+            path: spool.clone(),
+            error,
+        })
+    });
+    assert_eq!(std::fs::read_to_string(&precious)?, "text");
+    drop(opened);
+    Ok(())
+}
+
+#[test]
 fn a_spool_has_one_process() {
     let directory = tempfile::tempdir().expect("a directory");
     let _spool = open(directory.path());
