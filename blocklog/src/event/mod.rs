@@ -91,20 +91,6 @@ pub enum EventAction {
 }
 
 impl EventAction {
-    /// All there are.
-    pub const ALL: [Self; 10] = [
-        Self::Detected,
-        Self::Denied,
-        Self::Malformed,
-        Self::Banned,
-        Self::Limited,
-        Self::Cancelled,
-        Self::IncidentObserved,
-        Self::IncidentStopped,
-        Self::IncidentCancelled,
-        Self::IncidentBanned,
-    ];
-
     /// As it is written.
     pub const fn name(self) -> &'static str {
         match self {

@@ -101,16 +101,23 @@ pub(crate) fn kill_9_loses_nothing_that_was_written() -> Result<()> {
     for _ in 0..KILLS {
         let mut writer = Writer(self::writer(state.path(), &text).spawn()?);
         let out = writer.0.stdout.take().context("its output")?;
-        let reader = std::thread::spawn(move || -> Vec<String> {
-            BufReader::new(out)
-                .lines()
-                .map_while(|it| it.ok())
-                .collect()
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                heard.lock().expect("the lock").push(line);
+            }
         });
-        std::thread::sleep(Duration::from_millis(random.u64(30..250)));
+        // As it starts, or after some events: at any moment of what comes next.
+        let count = random.usize(..40);
+        wait_until("it has written", || {
+            lines.lock().expect("the lock").len() >= count
+        })?;
+        std::thread::sleep(Duration::from_micros(random.u64(..30_000)));
         drop(writer);
+        reader.join().expect("lines");
         // A line is an id that the spool has.
-        written.extend(reader.join().expect("lines"));
+        written.append(&mut *lines.lock().expect("the lock"));
     }
     assert!(written.len() > KILLS, "{} events", written.len());
     let log = start(state.path(), &text)?;
