@@ -95,18 +95,28 @@ fn expects_nothing(stage: &Stage) -> bool {
             .any(|status| *status >= 400 && *status != 404)
 }
 
-/// The suites of a pack; none where it has no folder of tests.
+/// The suites of a pack, in the order of their names.
+///
+/// # Errors
+///
+/// Each that cannot be read.
 pub(crate) fn suites(pack: &Pack) -> Result<Vec<Suite>, Vec<String>> {
     let prefix = format!("{FOLDER}/");
-    if !pack
-        .contents
-        .iter()
-        .any(|(name, _)| name.starts_with(&prefix))
-    {
-        return Ok(Vec::new());
+    let (mut suites, mut errors) = (Vec::new(), Vec::new());
+    for (name, _) in pack.contents.iter() {
+        let is_suite = name.ends_with(".yaml") || name.ends_with(".yml");
+        if !name.starts_with(&prefix) || !is_suite {
+            continue;
+        }
+        match clew_ftw::load(&pack.root().join(name)) {
+            Ok(found) => suites.extend(found),
+            Err(error) => errors.push(pack.shown(&error.to_string())),
+        }
     }
-    let suites = clew_ftw::load(&pack.root().join(FOLDER));
-    suites.map_err(|error| vec![pack.shown(&error.to_string())])
+    match errors.is_empty() {
+        true => Ok(suites),
+        false => Err(errors),
+    }
 }
 
 /// The ids of rules that tests speak of: in titles (`942100-1`), in what they expect.
