@@ -12,9 +12,10 @@ use clew_rules::engine::{CompileError, MemoryCollections, Options, OutOfTime, Ru
 use clew_rules::seclang::ast::{Ast, Directive, RuleEngine};
 
 use crate::limit::Limit;
+use crate::listed::listed;
 use crate::pack::Pack;
 use crate::policy::Policy;
-use crate::rules::{PackRules, listed};
+use crate::rules::PackRules;
 use crate::{Mode, PackId, join};
 
 /// Which processor reads which body, which rule sets leave to their host.

@@ -1,4 +1,9 @@
 //! Rule packs: SecLang rules, policy and limits, with their own tests, under a name and a version.
+//!
+//! A [`Pack`] is opened from a folder or an archive: [`contents`] reads its files within bounds, [`Manifest`] its
+//! `pack.toml`. [`check()`] says everything that is wrong with it, [`Trial`] runs its tests. [`signature`] signs archives
+//! and verifies them, as minisign does. [`store`] keeps what is installed and what is active, and [`Compiled`] makes one
+//! rule set of that. [`Difference`] compares two packs; [`Exception`] writes one, for what should not have been stopped.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -8,6 +13,7 @@ mod difference;
 mod except;
 mod join;
 pub mod limit;
+mod listed;
 mod manifest;
 mod pack;
 pub mod policy;

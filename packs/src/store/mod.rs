@@ -12,60 +12,23 @@
 
 mod active;
 mod disk;
+mod error;
 
 use std::path::{Path, PathBuf};
 
 use semver::Version;
 
 pub use active::Active;
+pub use error::StoreError;
 
-use crate::compiled::{Compiled, CompositionError, Host};
+use crate::compiled::{Compiled, Host};
 use crate::contents::folder::{file_bytes, write_file};
-use crate::contents::{ARCHIVE_BYTES, Contents, ContentsError};
-use crate::signature::{SUFFIX, SignatureError, Signed, TEXT_BYTES, Trust};
-use crate::{Finding, Manifest, Mode, Pack, PackError, PackId, PackName, Severity, Trial, check};
+use crate::contents::{ARCHIVE_BYTES, Contents};
+use crate::signature::{SUFFIX, Signed, TEXT_BYTES, Trust};
+use crate::{Finding, Manifest, Mode, Pack, PackId, PackName, Severity, Trial, check};
 
 const ARCHIVE: &str = "archive.clewpack";
 const FILES: &str = "files";
-
-/// Why the store does not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Files.
-    #[error(transparent)]
-    Contents(#[from] ContentsError),
-    /// A pack cannot be opened.
-    #[error(transparent)]
-    Pack(#[from] PackError),
-    /// It is not signed by anybody who counts.
-    #[error("{pack}: {error}")]
-    Signature {
-        /// Which.
-        pack: String,
-        /// Why.
-        error: SignatureError,
-    },
-    /// What checking finds, or its tests.
-    #[error("{pack} is not installed:\n{}", findings.join("\n"))]
-    Unsound {
-        /// Which.
-        pack: PackId,
-        /// All that is wrong.
-        findings: Vec<String>,
-    },
-    /// What would be in force cannot be.
-    #[error(
-        "nothing was changed, for these packs cannot be in force together:\n{}",
-        composition(errors)
-    )]
-    Composition {
-        /// All that is wrong.
-        errors: Vec<CompositionError>,
-    },
-    /// The state does not allow it.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// An installed version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -393,11 +356,6 @@ fn shown(contents: &Contents) -> String {
         .and_then(|it| std::str::from_utf8(it).ok());
     let manifest = text.and_then(|it| Manifest::parse(it).ok());
     manifest.map_or_else(|| "the pack".to_owned(), |it| it.id().to_string())
-}
-
-fn composition(errors: &[CompositionError]) -> String {
-    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    lines.join("\n")
 }
 
 #[cfg(test)]
