@@ -31,12 +31,16 @@ impl Exception {
     ///
     /// # Errors
     ///
-    /// What is there is no pack, or the disk says no.
+    /// What is there is no pack, does not run before others, or has this exception; or the disk says no.
     pub fn write(&self, folder: &Path) -> Result<Written, ExceptError> {
         if !folder.join(FILE).exists() {
             begin(folder)?;
         }
         let pack = Pack::open(folder).map_err(|error| ExceptError::Folder(error.to_string()))?;
+        if !self.rules.is_empty() && !pack.manifest.first {
+            let text = "exclusions must run before the rules that they are about: write first = true into its pack.toml";
+            return Err(ExceptError::Folder(format!("{}: {text}", folder.display())));
+        }
         let rules = self.rule_text(&pack)?;
         let policy = self.policy_text(&pack);
         if rules.is_empty() && policy.is_empty() {
@@ -145,7 +149,7 @@ fn quoted(text: &str) -> String {
 fn begin(folder: &Path) -> Result<(), ExceptError> {
     let manifest = "# What was stopped and is to pass from now on. Written by `clew packs except`: read each before it is signed.\n\
         name = \"exceptions\"\nversion = \"0.0.0\"\nclew = \"0.1\"\n\
-        description = \"What the rules of other packs are not to stop here\"\nmode = \"block\"\n\
+        description = \"What the rules of other packs are not to stop here\"\nmode = \"detect\"\n\
         # Exclusions have to run before the rules that they are about.\nfirst = true\n";
     let rules = "# Exclusions: this rule does not look at this target, at this path.\n";
     let failed = |error| ExceptError::Folder(format!("{}: {error}", folder.display()));

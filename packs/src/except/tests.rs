@@ -133,6 +133,8 @@ fn an_exception_lets_the_very_request_pass_and_no_neighbour() {
     ] {
         assert_eq!(status(&rules, neighbour).0, Some(403), "{neighbour}");
     }
+    // A pack that runs after others could except nothing.
+    assert!(exception.write(shop.path()).is_err());
     // The same again is not written twice; another is added.
     assert!(exception.write(&path).is_err());
     let other = of_report(&report("/other", vec![found(100, "ARGS:q", true)])).expect("exception");
