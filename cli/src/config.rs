@@ -644,6 +644,58 @@ mod tests {
         }
     }
 
+    /// A state directory in which a pack with this policy is active.
+    fn state_with(policy: &str) -> Result<tempfile::TempDir> {
+        let (folder, state) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let head = "name = \"p\"\nversion = \"1.0.0\"\nclew = \"0.1\"\ndescription = \"x\"\nmode = \"block\"\n";
+        std::fs::write(folder.path().join("pack.toml"), format!("{head}{policy}"))?;
+        let contents = clew_packs::contents::Contents::of_folder(folder.path())?;
+        let trust = clew_packs::signature::Trust {
+            allow_unsigned: true,
+            ..Default::default()
+        };
+        let store = Store::of(state.path());
+        store.install(&contents.to_archive()?, None, &trust)?;
+        let name = "p".parse().map_err(anyhow::Error::msg)?;
+        store.activate(&name, None, &trust, crate::inspection::host()?)?;
+        Ok(state)
+    }
+
+    #[test]
+    fn what_active_packs_say_is_in_the_policy() -> Result<()> {
+        let state = state_with(
+            "[[exec]]\npath = \"/bin/a\"\n[[exec]]\npath = \"/bin/b\"\nservice = \"gone\"\n\
+             [[connect]]\nnetwork = \"10.0.0.0/8\"\nport = 5\nservice = \"b\"\n\
+             [[files]]\nprotect = [\"/etc/shadow\"]\n",
+        )?;
+        let service = |name: &str, port: u16| {
+            format!(
+                "[[service]]\nname = \"{name}\"\nhosts = [\"{name}\"]\nupstreams = [\"127.0.0.1:{port}\"]\n"
+            )
+        };
+        let of = |packs: &str| {
+            let state = format!("[state]\ndirectory = {:?}\n", state.path());
+            checked(&format!(
+                "{state}{packs}{}{}",
+                service("a", 1),
+                service("b", 2)
+            ))
+        };
+        let refusal = of("").expect_err("unsigned").to_string();
+        assert!(refusal.contains("p@1.0.0: it is not signed"), "{refusal}");
+        let configuration = of("[packs]\nallow_unsigned = true\n")?;
+        let policy = configuration.sensor.context("sensor")?.policy;
+        let exec = policy.exec.iter().map(|it| (it.service, it.path.as_path()));
+        assert_eq!(exec.collect::<Vec<_>>(), [(None, Path::new("/bin/a"))]);
+        assert_eq!(
+            (policy.connect[0].service, policy.connect[0].port),
+            (Some(1), Some(5))
+        );
+        let watched: Vec<_> = policy.files.iter().map(|it| it.service).collect();
+        assert_eq!(watched, [0, 1]);
+        Ok(())
+    }
+
     #[test]
     fn trusted_hops_own_one_header() {
         let header = |line: &str| {
