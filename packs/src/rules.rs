@@ -30,12 +30,10 @@ impl PackRules {
     pub(crate) fn load(pack: &Pack) -> Result<Self, Vec<String>> {
         let mut idle = Vec::new();
         let paths = paths(pack, &mut idle).map_err(|error| vec![error])?;
-        let all = |list: &[_]| {
-            list.iter()
-                .map(|it: &clew_rules::seclang::LoadError| pack.shown(&it.to_string()))
-                .collect()
-        };
-        let ast = load(&paths).map_err(|errors| -> Vec<_> { all(&errors) })?;
+        let ast = load(&paths).map_err(|errors| -> Vec<String> {
+            let errors = errors.iter();
+            errors.map(|it| pack.shown(&it.to_string())).collect()
+        })?;
         let mut errors = Vec::new();
         let mut read = BTreeSet::new();
         let house = House::of(pack);

@@ -18,7 +18,7 @@ use crate::raw;
 /// Which store, and whose packs are believed.
 #[derive(Args, Default)]
 pub(crate) struct Place {
-    /// The configuration, for its [packs] and its state directory
+    /// The configuration, for whom it trusts and its state directory
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The state directory that `clew run` uses [default: /var/lib/clew for root]

@@ -33,15 +33,33 @@ pub(super) fn exception(incident: &Incident) -> Exception {
     };
     let stopped = |it: &&Step| it.decision != Decision::Allowed;
     for step in incident.steps.iter().filter(stopped) {
+        exception.add(step, incident, service);
+    }
+    if incident.steps_cut > 0 {
+        exception.warnings.push(format!(
+            "{} more steps were taken than the incident has",
+            incident.steps_cut
+        ));
+    }
+    exception
+}
+
+impl Exception {
+    /// Adds what one step needs, or why it gets nothing.
+    fn add(&mut self, step: &Step, incident: &Incident, service: &str) {
         match &step.what {
-            StepKind::Exec(exec) => match program(exec, step, incident, service) {
+            _ if !step.written_by.is_empty() => self.left.push(
+                "a step runs or reads what requests have written: that is a web shell until the opposite is known"
+                    .to_owned(),
+            ),
+            StepKind::Exec(exec) => match program(exec, incident, service) {
                 Ok((allowance, warning)) => {
-                    exception.warnings.extend(warning);
-                    if !exception.exec.contains(&allowance) {
-                        exception.exec.push(allowance);
+                    self.warnings.extend(warning);
+                    if !self.exec.contains(&allowance) {
+                        self.exec.push(allowance);
                     }
                 }
-                Err(reason) => exception.left.push(format!("program {:?}: {reason}", exec.executable)),
+                Err(reason) => self.left.push(format!("program {:?}: {reason}", exec.executable)),
             },
             StepKind::Connect { target, transport, .. } => {
                 let allowance = ConnectAllowance {
@@ -51,23 +69,16 @@ pub(super) fn exception(incident: &Incident) -> Exception {
                     service: Some(service.to_owned()),
                 };
                 match connection(&allowance, incident) {
-                    Err(reason) => exception.left.push(format!("connection to {target}: {reason}")),
-                    Ok(()) if exception.connect.contains(&allowance) => {}
-                    Ok(()) => exception.connect.push(allowance),
+                    Err(reason) => self.left.push(format!("connection to {target}: {reason}")),
+                    Ok(()) if self.connect.contains(&allowance) => {}
+                    Ok(()) => self.connect.push(allowance),
                 }
             }
-            StepKind::File { path, .. } => exception.left.push(format!(
+            StepKind::File { path, .. } => self.left.push(format!(
                 "file {path:?}: what is watched has no exceptions; change files.protect or files.web_root"
             )),
         }
     }
-    if incident.steps_cut > 0 {
-        exception.warnings.push(format!(
-            "{} more steps were taken than the incident has",
-            incident.steps_cut
-        ));
-    }
-    exception
 }
 
 /// The service, which all requests that it could have been must agree on.
@@ -89,13 +100,9 @@ fn requests(incident: &Incident) -> impl Iterator<Item = &IncidentRequest> {
 /// The allowance, and what there is to say of it.
 fn program(
     exec: &ExecStep,
-    step: &Step,
     incident: &Incident,
     service: &str,
 ) -> Result<(ExecAllowance, Option<String>), String> {
-    if !step.written_by.is_empty() {
-        return Err("requests have written it, or what it read: that is a web shell until the opposite is known".to_owned());
-    }
     let lossy = exec
         .args
         .iter()

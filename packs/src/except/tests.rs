@@ -328,6 +328,15 @@ fn what_the_request_chose_is_not_allowed() {
             "{target}: {error}"
         );
     }
+    for mut step in [
+        exec("/usr/bin/convert", &["convert"]),
+        connect("10.0.0.5:80"),
+    ] {
+        let writer = json!({ "at": "", "before_ms": 1.0, "path": "/srv/x.php", "proof": "lineage", "request": null });
+        step["written_by"] = json!([writer]);
+        let error = of_incident(&incident("lineage", "/x", &json!([step]))).expect_err("written");
+        assert!(error.to_string().contains("web shell"), "{error}");
+    }
     let mut cut = exec("/usr/bin/convert", &["convert"]);
     cut["truncated"] = true.into();
     assert!(of_incident(&incident("lineage", "/x", &json!([cut]))).is_err());
