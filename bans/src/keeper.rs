@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError};
 use crate::{Policy, Wall};
 
 /// Most sources that one transaction writes: a kill loses no more than what one takes.
-const BATCH: usize = 4096;
+const BATCH: usize = 1024;
 /// How often ended bans are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long the thread waits when the disk fails.

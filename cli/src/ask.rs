@@ -23,7 +23,7 @@ pub(crate) enum BansCommand {
         /// IPv4 or IPv6 address, of which ban.ipv4_prefix or ban.ipv6_prefix is banned; or a prefix (203.0.113.0/24)
         #[arg(value_name = "ADDRESS or PREFIX", value_parser = source)]
         source: String,
-        /// For just so long [default: as [ban] has it]
+        /// For just so long [default: as the configuration has it]
         #[arg(long)]
         seconds: Option<u64>,
         /// Why; kept and shown with the ban

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
@@ -59,19 +60,34 @@ impl fmt::Display for Actor {
 
 /// The log, open for appending.
 #[derive(Debug)]
-pub(crate) struct Audit(Mutex<Journal>);
+pub(crate) struct Audit {
+    journal: Mutex<Journal>,
+    failures: AtomicU64,
+}
 
 impl Audit {
     pub(crate) fn open(state: &Path) -> Result<Self> {
         let journal = Journal::open(state.join(FILE), LIMIT_BYTES)?;
-        Ok(Self(Mutex::new(journal)))
+        Ok(Self {
+            journal: Mutex::new(journal),
+            failures: AtomicU64::new(0),
+        })
     }
 
-    /// Writes an entry; it is on disk when this returns.
-    pub(crate) fn write(&self, entry: &Entry) -> Result<()> {
-        let mut journal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.write(entry)?;
-        journal.sync()
+    /// Writes an entry; it is on disk when this returns. Where it cannot be written, the log has it.
+    pub(crate) fn write(&self, entry: &Entry) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = journal.write(entry).and_then(|()| journal.sync());
+        if let Err(error) = written {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            let (error, entry) = (format!("{error:#}"), line(entry));
+            tracing::error!(error, entry, "the audit log is not written");
+        }
+    }
+
+    /// Entries that could not be written.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 }
 
@@ -132,7 +148,7 @@ mod tests {
                 details: serde_json::Map::new(),
                 result: "done".to_owned(),
             };
-            audit.write(&entry).expect("written");
+            audit.write(&entry);
         }
         let entries = read(directory.path(), 2).expect("read");
         assert!(entries.len() == 2 && entries[1].target.ends_with('4'));

@@ -55,8 +55,9 @@ impl Offer {
         &self.path
     }
 
-    /// Waits, on a thread of its own, for somebody who asks.
-    pub(crate) fn serve(self, handle: Handle) -> Result<()> {
+    /// Waits, on a thread of its own, for somebody who asks; the path of the socket, to be removed at the end.
+    pub(crate) fn serve(self, handle: Handle) -> Result<PathBuf> {
+        let path = self.path.clone();
         let thread = std::thread::Builder::new().name("clew-handover".to_owned());
         thread.spawn(move || {
             let _successor = self.listener.incoming().flatten().find(|asker| {
@@ -73,7 +74,7 @@ impl Offer {
                 std::thread::park();
             }
         })?;
-        Ok(())
+        Ok(path)
     }
 }
 

@@ -1,12 +1,11 @@
 //! `clew run`: everything that needs rights first, then none.
 
-use std::io::{ErrorKind, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,13 +13,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use clew_bans::Keeper;
 use clew_blocklog::BlockLog;
 use clew_correlator::profile::Profile;
-use clew_protocol::request::ProxyRecord;
-use clew_protocol::{Moment, ProxyId, Sequence, TokenKey};
-use clew_proxy::{Announcer, Edge, Handle, Offenders, Reports, StopCount, Tagging};
-use clew_sensor::{LoadError, Mode, Sensor, Service};
+use clew_protocol::Moment;
+use clew_proxy::{Edge, Handle, Tagging};
+use clew_sensor::Mode;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::AccessLog;
 use crate::api::Desk;
@@ -28,43 +25,28 @@ use crate::api::serve::Sockets;
 use crate::api::status::{About, ServiceStatus};
 use crate::audit::Audit;
 use crate::banning;
-use crate::barrier;
 use crate::beat::{Beat, Latest};
 use crate::config::{Configuration, SensorConfiguration};
+use crate::ears::Ears;
 use crate::handover::{self, Offer};
+use crate::kernel::{EDGE, Kernel, VERDICTS, load, run_soon};
 use crate::log;
 use crate::privilege::{Account, drop_all, prepare_state};
-use crate::reload::{PolicyChange, PolicyDesk, Reloader, Source};
+use crate::reload::{Reloader, Source};
+use crate::signals;
 use crate::store::{Store, Writer};
 use crate::tend::{Learning, Tender, correlator};
 
-/// Request records that may wait for the correlator: at 50,000 requests a second and two
-/// records each, a stall of 650 ms.
-const QUEUE: usize = 65_536;
 /// How long events may take to reach the sinks of the block log when Clew stops; what is in the spool waits for the next
 /// start.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// The proxy of a single host.
-const PROXY: ProxyId = ProxyId(1);
 
-/// The kernel side, loaded, and what it needs to be tended.
-struct Kernel {
-    sensor: Sensor,
-    records: Receiver<ProxyRecord>,
-    policies: Receiver<PolicyChange>,
-    changes: SyncSender<PolicyChange>,
-    key: TokenKey,
-    settings: SensorConfiguration,
-}
-
-impl Kernel {
-    /// The way to its policy.
-    fn policy(&self) -> PolicyDesk {
-        PolicyDesk {
-            key: self.key.clone(),
-            changes: self.changes.clone(),
-        }
-    }
+/// What the threads share.
+struct Shared {
+    handle: Handle,
+    bans: Keeper,
+    log: BlockLog,
+    latest: Latest,
 }
 
 /// Runs until SIGTERM or SIGINT, or until another takes over.
@@ -91,25 +73,9 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         configuration.admin.as_ref(),
         configuration.observe,
     )?;
-    for socket in edge.sockets()?.iter().chain(admin.tcp()) {
-        if let Some(kernel) = &mut kernel {
-            let told = kernel.sensor.pass_over(socket);
-            told.context("the kernel cannot be told which sockets the proxy listens on")?;
-        }
-    }
-    if let Some(kernel) = &mut kernel
-        && !configuration.ban_interfaces.is_empty()
-    {
-        let ports: Vec<u16> = edge
-            .handle()
-            .addresses()
-            .iter()
-            .map(SocketAddr::port)
-            .collect();
-        let interfaces = &configuration.ban_interfaces;
-        let raised = kernel.sensor.raise_barrier(interfaces, &ports);
-        let barrier = raised.context("ban.interfaces: banned sources cannot be refused there")?;
-        barrier::raise(&edge.handle(), barrier);
+    if let Some(kernel) = &mut kernel {
+        let (own, interfaces) = (edge.sockets()?, &configuration.ban_interfaces);
+        kernel.prepare(own.iter().chain(admin.tcp()), interfaces, &edge.handle())?;
     }
     let offer = Offer::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;
@@ -133,36 +99,28 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     drop_all(account.as_ref())?;
 
     // From here on there are threads, and no rights.
-    let handle = edge.handle();
-    heed_signals(handle.clone(), reloader)?;
-    let (bans, latest) = (desk.bans.clone(), desk.latest.clone());
-    bans.start()?;
-    let log = opened.start()?;
-    ears.open(&log, &bans);
+    let shared = Shared {
+        handle: edge.handle(),
+        bans: desk.bans.clone(),
+        log: opened.start()?,
+        latest: desk.latest.clone(),
+    };
+    signals::heed(shared.handle.clone(), reloader)?;
+    shared.bans.start()?;
+    ears.open(&shared.log, &shared.bans);
     let access = access.map(AccessLog::start).transpose()?;
-    let offer_path = offer.path().to_owned();
-    offer.serve(handle.clone())?;
-    let socket = admin.serve(desk)?;
+    let sockets = [offer.serve(shared.handle.clone())?, admin.serve(desk)?];
     let stop = Arc::new(AtomicBool::new(false));
     // The last that can fail: an error after it would leave the programs in the kernel.
     let tender = kernel
-        .map(|it| {
-            tend(
-                it,
-                &configuration,
-                store,
-                &handle,
-                &stop,
-                (bans.clone(), log.clone(), latest),
-            )
-        })
+        .map(|it| tend(it, &configuration, store, &shared, &stop))
         .transpose()?;
     if sensor {
         run_soon(EDGE);
     }
     let _log = log::queue();
     configuration.inspection.introduce();
-    for address in handle.addresses() {
+    for address in shared.handle.addresses() {
         tracing::info!(%address, sensor, "listening");
     }
     tell_manager(NotifyState::Ready);
@@ -174,13 +132,12 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
             .join()
             .unwrap_or_else(|_| Err(anyhow!("the correlator thread panicked")))
     });
-    bans.stop();
-    for socket in [socket, offer_path] {
+    shared.bans.stop();
+    let counters = shared.log.finish(FAREWELL);
+    tracing::debug!(?counters, "block log");
+    for socket in sockets {
         let _ = std::fs::remove_file(socket);
     }
-    let counters = log.finish(FAREWELL);
-    tracing::debug!(?counters, "block log");
-    drop((handle, access));
     served?;
     tended?;
     if configuration.keeps_programs() {
@@ -189,104 +146,6 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         tracing::info!("stopped; nothing is left in the kernel");
     }
     Ok(())
-}
-
-/// Nice value of the correlator's thread: it sleeps until the kernel has decided something, and
-/// then nothing is more urgent.
-const VERDICTS: i32 = -20;
-/// Nice value of the edge's threads: a verdict is carried out when they run.
-const EDGE: i32 = -10;
-
-/// Has this thread, and those that it starts, run before other work. Taken before rights are
-/// dropped; taking less later needs none.
-fn run_soon(nice: i32) {
-    if let Err(error) = clew_sensor::run_soon(nice) {
-        tracing::debug!(%error, "verdicts have no priority over other work");
-    }
-}
-
-/// Loads the programs, where the configuration has a sensor.
-fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagging)>> {
-    let Some(settings) = configuration.sensor.clone() else {
-        return Ok(None);
-    };
-    let key = TokenKey::new(random_key()?);
-    let services = configuration.services.iter().map(|service| Service {
-        name: service.name.clone(),
-        ports: service
-            .upstreams
-            .iter()
-            .map(|upstream| upstream.port())
-            .collect(),
-        is_opaque: service.is_opaque(),
-    });
-    let sensor = Sensor::load(&clew_sensor::Config {
-        key: key.clone(),
-        proxy: PROXY,
-        mode: settings.mode,
-        fallback_mode: settings.fallback_mode,
-        heartbeat_limit: settings.heartbeat_limit,
-        services: services.collect(),
-        policy: settings.policy.clone(),
-        trace_opens: settings.trace_opens,
-        cgroup: settings.cgroup.clone(),
-    });
-    let sensor = sensor.inspect(|sensor| {
-        for what in sensor.missing() {
-            tracing::info!("not in this kernel: {what}");
-        }
-    });
-    let sensor = sensor.map_err(|error| {
-        let hint = match &error {
-            LoadError::NoRights => "",
-            _ => "; `clew doctor` looks at each step",
-        };
-        anyhow!(error).context(format!(
-            "the kernel side cannot start{hint}; `clew run --no-sensor` runs the edge alone, \
-             without protection from what requests do"
-        ))
-    })?;
-    clear_up();
-    let (changes, policies) = sync_channel(1);
-    let own_key = key.clone();
-    let (send, records) = sync_channel(QUEUE);
-    let (stops, announcer) = (sensor.stops(), sensor.announcer());
-    let tagging = Tagging {
-        key,
-        proxy: PROXY,
-        // Microseconds since the kernel started: no proxy serves as many requests.
-        first: Sequence(Moment::now().0 / 1000),
-        records: send,
-        announcer: Announcer::new(move |it| {
-            announcer.announce(it.local, it.peer, it.service, it.sequence)
-        }),
-        stops: StopCount::new(move || stops.total()),
-        hold_span: settings.hold_span,
-    };
-    Ok(Some((
-        Kernel {
-            sensor,
-            records,
-            policies,
-            changes,
-            key: own_key,
-            settings,
-        },
-        tagging,
-    )))
-}
-
-/// Removes programs that a Clew which was killed has left at work, now that new ones are: they would
-/// go on to judge by its policy.
-fn clear_up() {
-    match clew_sensor::clean() {
-        Ok(removed) if removed.is_empty() => {}
-        Ok(removed) => tracing::info!(
-            directories = removed.len(),
-            "programs of a clew that was killed are removed"
-        ),
-        Err(error) => tracing::warn!(%error, "programs of a clew that was killed remain"),
-    }
 }
 
 fn edge_config(
@@ -382,16 +241,15 @@ fn tend(
     kernel: Kernel,
     configuration: &Configuration,
     store: Store,
-    handle: &Handle,
+    shared: &Shared,
     stop: &Arc<AtomicBool>,
-    (bans, log, latest): (Keeper, BlockLog, Latest),
 ) -> Result<JoinHandle<Result<()>>> {
     let settings = kernel.settings;
     let tender = Tender {
         sensor: kernel.sensor,
         records: kernel.records,
-        handle: handle.clone(),
-        bans,
+        handle: shared.handle.clone(),
+        bans: shared.bans.clone(),
         writer: Writer::start(store)?,
         correlator: correlator(
             configuration.ban,
@@ -401,12 +259,12 @@ fn tend(
         learning: learning(&settings)?,
         keep_programs: settings.keep_programs,
         policies: kernel.policies,
-        log,
-        beat: Beat::new(latest),
+        log: shared.log.clone(),
+        beat: Beat::new(shared.latest.clone()),
     };
     let stop = stop.clone();
     let thread = std::thread::Builder::new().name("clew-correlator".to_owned());
-    let handle = handle.clone();
+    let handle = shared.handle.clone();
     Ok(thread.spawn(move || {
         let _last = StopWithTender(handle);
         let result = tender.run(&stop);
@@ -448,75 +306,6 @@ fn learning(settings: &SensorConfiguration) -> Result<Option<Learning>> {
     }))
 }
 
-/// SIGTERM and SIGINT end the edge, and with it the process; SIGHUP has the configuration read anew.
-fn heed_signals(handle: Handle, reloader: Arc<Reloader>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let (mut terminate, mut interrupt, mut hangup) = {
-        let _inside = runtime.enter();
-        (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        )
-    };
-    let thread = std::thread::Builder::new().name("clew-signals".to_owned());
-    thread.spawn(move || {
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hangup.recv() => reload(&reloader),
-                }
-            }
-        });
-        tracing::info!("stopping: requests in flight finish");
-        handle.shutdown();
-    })?;
-    Ok(())
-}
-
-/// A stop that comes meanwhile waits for it: a minute at most.
-fn reload(reloader: &Reloader) {
-    match reloader.reload() {
-        Ok(done) => tracing::info!(restart = ?done.restart, "configuration read anew"),
-        Err(error) => tracing::error!(
-            error = format!("{error:#}"),
-            "the configuration cannot be used; what was in force is in force"
-        ),
-    }
-}
-
-/// Who is told of requests, before he can be: the edge is bound first.
-#[derive(Clone, Default)]
-struct Ears(Arc<OnceLock<(BlockLog, Keeper)>>);
-
-impl Ears {
-    fn open(&self, log: &BlockLog, bans: &Keeper) {
-        let _ = self.0.set((log.clone(), bans.clone()));
-    }
-
-    fn reports(&self) -> Reports {
-        let ears = self.0.clone();
-        Reports::new(move |report| {
-            if let Some((log, _)) = ears.get() {
-                log.report(report);
-            }
-        })
-    }
-
-    fn offenders(&self) -> Offenders {
-        let ears = self.0.clone();
-        Offenders::new(move |client, limit| {
-            if let Some((_, bans)) = ears.get() {
-                banning::by_limit(bans, client, limit);
-            }
-        })
-    }
-}
-
 /// Sockets that listen already: those of systemd, and those of the clew whose place this takes. That one has ended
 /// when this returns; what would keep this one from starting is looked for before.
 fn inherited(configuration: &Configuration, take_over: bool) -> Result<Vec<TcpListener>> {
@@ -548,12 +337,4 @@ fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "systemd is not told");
     }
-}
-
-fn random_key() -> Result<[u8; 16]> {
-    let mut key = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut random| random.read_exact(&mut key))
-        .context("cannot read /dev/urandom")?;
-    Ok(key)
 }

@@ -33,7 +33,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::audit::{self, Actor, Audit, Entry};
+use crate::audit::{Actor, Audit, Entry, now};
 use crate::beat::{Latest, Pulse};
 use crate::reload::Reloader;
 use crate::store::Recent;
@@ -132,11 +132,7 @@ impl Desk {
     ) -> Result<T, Problem> {
         let changed = tokio::task::spawn_blocking(move || {
             let outcome = change(&self);
-            let entry = wish.entry(caller, &outcome);
-            if let Err(error) = self.audit.write(&entry) {
-                let (error, entry) = (format!("{error:#}"), audit::line(&entry));
-                tracing::error!(error, entry, "the audit log is not written");
-            }
+            self.audit.write(&wish.entry(caller, &outcome));
             outcome
         });
         changed.await.unwrap_or_else(|_| Err(Problem::broken()))
@@ -155,7 +151,7 @@ impl Wish {
         // What is written down of a wish that makes no sense is bounded.
         let target = self.target.chars().take(128).collect();
         Entry {
-            timestamp: audit::now(),
+            timestamp: now(),
             actor: caller.actor,
             from: caller.from,
             action: self.action.to_owned(),

@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::serve::Sockets;
 use super::*;
-use crate::banning;
 use crate::config::Overrides;
 use crate::reload::Source;
 use crate::store::Store;
+use crate::{audit, banning};
 
 pub(crate) fn policy() -> Policy {
     Policy {
@@ -279,13 +279,20 @@ fn check(document: &Value, operation: &Value, answer: &Answer) {
     }
     let mut schema = schema.clone();
     schema["components"] = document["components"].clone();
-    let body: Value = serde_json::from_str(&answer.body).expect("JSON");
     let validator = jsonschema::validator_for(&schema).expect("schema");
+    let mut body: Value = serde_json::from_str(&answer.body).expect("JSON");
     let errors: Vec<String> = validator
         .iter_errors(&body)
         .map(|it| it.to_string())
         .collect();
     assert!(errors.is_empty(), "{errors:?}\n{body:#}");
+    // The schema says something: with a field of another type the body is none.
+    let (_, first) = body
+        .as_object_mut()
+        .and_then(|it| it.iter_mut().find(|it| !it.1.is_null()))
+        .expect("a field");
+    *first = serde_json::json!({ "another": "type" });
+    assert!(!validator.is_valid(&body), "{body:#}");
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) struct Snapshot {
     bans: Bans,
     uptime: Duration,
     lost_log_lines: u64,
+    audit_failures: u64,
     process: Process,
 }
 
@@ -74,6 +75,7 @@ impl Snapshot {
             },
             uptime: desk.uptime(),
             lost_log_lines: crate::log::lost(),
+            audit_failures: desk.audit.failures(),
             process: Process::read(),
         }
     }

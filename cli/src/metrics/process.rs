@@ -68,6 +68,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<Family> {
             "Lines of the log lost: nobody reads it fast enough",
             snapshot.lost_log_lines,
         ),
+        Family::counter(
+            "clew_audit_failures",
+            "Changes that could not be written to the audit log",
+            snapshot.audit_failures,
+        ),
     ]
 }
 
