@@ -12,7 +12,7 @@ use crate::register::{Ban, Banned, Cause, Order, Refusal, Register};
 use crate::store::{Store, StoreError};
 use crate::{Policy, Wall};
 
-/// Most sources that one transaction writes: a kill loses no more than what one takes.
+/// Most sources that one transaction writes: others wait for the lock while they are collected.
 const BATCH: usize = 1024;
 /// How often ended bans are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -197,11 +197,6 @@ impl Keeper {
         let now = (self.0.clock)();
         let bans = state.register.list(after).filter(|it| it.until > now);
         (bans.take(most).cloned().collect(), now)
-    }
-
-    /// The ban of just this source.
-    pub fn get(&self, source: IpNet) -> Option<Ban> {
-        self.0.state().register.get(source).cloned()
     }
 
     /// Whom a hand means that gives an address without a length.

@@ -6,8 +6,7 @@
 //!
 //! A ban is in force when [`Keeper::ban`] returns, and durable when [`Keeper::wait_durable`] does: a thread of its
 //! own writes, all that has changed meanwhile in one transaction, so that nobody who bans waits for a disk. What
-//! a kill of the process can lose is what was banned since that thread took up its last transaction: as long as
-//! one takes.
+//! a kill of the process can lose is what was banned in the time that two transactions take: some milliseconds.
 #![forbid(unsafe_code)]
 
 mod keeper;

@@ -269,21 +269,34 @@ impl Register {
     }
 
     /// Takes in what was written by an earlier process. What has ended, and what the policy spares by now, is
-    /// passed over, and to be removed.
+    /// passed over, and to be removed; in a dry run nothing of it refuses anybody.
     pub(crate) fn restore(&mut self, bans: Vec<Ban>, offences: Vec<(IpNet, Offences)>, now: Wall) {
-        for ban in bans {
-            let source = ban.source;
-            if ban.until <= now || self.policy.spares(source).is_some() {
-                self.changed(source);
+        let mut evicted = 0;
+        for mut ban in bans {
+            if ban.since > now {
+                // The clock was set back: it lasts as long as it was to last, not until then.
+                ban.until = now.after(ban.until.since(ban.since));
+                ban.since = now;
+                self.changed(ban.source);
+            }
+            if ban.until <= now || self.policy.spares(ban.source).is_some() {
+                self.changed(ban.source);
                 continue;
             }
-            if let Some(evicted) = self.make_room(source) {
-                tracing::warn!(%evicted, "a ban is not taken over: limits.bans is smaller than it was");
-            }
+            // On disk it stays what it was.
+            ban.dry_run |= self.policy.dry_run;
+            evicted += usize::from(self.make_room(ban.source).is_some());
             self.enter(ban);
         }
+        if evicted > 0 {
+            tracing::warn!(
+                evicted,
+                "not all bans are taken over: limits.bans is smaller than it was"
+            );
+        }
         for (source, offences) in offences {
-            self.remember(source, offences.count, offences.last);
+            let last = offences.last.min(now.after(self.policy.longest));
+            self.remember(source, offences.count, last);
         }
         while !self.sweep(now) {}
     }

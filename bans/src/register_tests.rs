@@ -228,6 +228,33 @@ fn what_ended_meanwhile_is_not_restored() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_makes_no_ban_longer() {
+    let mut first = register();
+    first
+        .ban(&verdict("203.0.113.1"), at(1_000_000))
+        .expect("banned");
+    let mut second = register();
+    second.restore(first.list(None).cloned().collect(), Vec::new(), at(0));
+    let ban = second.get(source("203.0.113.1/32")).expect("ban");
+    assert_eq!((ban.since, ban.until), (at(0), at(60)));
+}
+
+#[test]
+fn in_a_dry_run_older_bans_refuse_nobody() {
+    let mut first = register();
+    first.ban(&verdict("203.0.113.1"), at(0)).expect("banned");
+    let bans: Vec<Ban> = first.list(None).cloned().collect();
+    let rehearsal = Policy {
+        dry_run: true,
+        ..policy()
+    };
+    let mut second = Register::new(rehearsal, 10);
+    second.restore(bans, Vec::new(), at(1));
+    assert!(second.list(None).all(|it| it.dry_run));
+    assert_eq!(second.pending(), 0);
+}
+
+#[test]
 fn hostile_reasons_and_spans_are_refused() {
     let mut register = register();
     let with = |reason: &str, span| Order {
