@@ -28,8 +28,25 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct AccessLog {
     path: PathBuf,
     file: File,
+    queue: SyncSender<String>,
     lines: Receiver<String>,
     lost: Lost,
+}
+
+/// The thread that writes.
+pub(crate) struct Scribe {
+    queue: SyncSender<String>,
+    thread: JoinHandle<()>,
+}
+
+impl Scribe {
+    /// Waits until all is written that is told by now.
+    pub(crate) fn finish(self) {
+        // A line of nothing is the last one.
+        if self.queue.send(String::new()).is_ok() {
+            let _ = self.thread.join();
+        }
+    }
 }
 
 /// Lines that found no room.
@@ -45,16 +62,21 @@ impl AccessLog {
         let log = Self {
             path: path.to_owned(),
             file,
+            queue: queue.clone(),
             lines,
             lost: lost.clone(),
         };
         Ok((log, accesses(queue, lost)))
     }
 
-    /// Writes, on a thread of its own, until the edge is gone.
-    pub(crate) fn start(self) -> Result<JoinHandle<()>> {
+    /// Writes, on a thread of its own.
+    pub(crate) fn start(self) -> Result<Scribe> {
         let thread = std::thread::Builder::new().name("clew-access".to_owned());
-        Ok(thread.spawn(move || self.write_all())?)
+        let queue = self.queue.clone();
+        Ok(Scribe {
+            queue,
+            thread: thread.spawn(move || self.write_all())?,
+        })
     }
 
     fn write_all(mut self) {
@@ -77,9 +99,14 @@ impl AccessLog {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let mut text = first;
             // What waits goes in one write.
-            text.extend(self.lines.try_iter().take(1024));
+            let more = self.lines.try_iter().take(1024);
+            let mut is_over = false;
+            let mut text = String::new();
+            for line in std::iter::once(first).chain(more) {
+                is_over |= line.is_empty();
+                text.push_str(&line);
+            }
             let written = self.file.write_all(text.as_bytes());
             if let Err(error) = &written
                 && !has_failed
@@ -87,6 +114,9 @@ impl AccessLog {
                 tracing::error!(%error, "the access log cannot be written");
             }
             has_failed = written.is_err();
+            if is_over {
+                return;
+            }
             self.follow();
         }
     }

@@ -135,6 +135,9 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     shared.bans.stop();
     let counters = shared.log.finish(FAREWELL);
     tracing::debug!(?counters, "block log");
+    if let Some(access) = access {
+        access.finish();
+    }
     for socket in sockets {
         let _ = std::fs::remove_file(socket);
     }

@@ -21,10 +21,9 @@ pub(crate) mod status;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
 use axum::{Json, Router};
 use clew_bans::Keeper;
 use clew_protocol::Moment;
@@ -84,18 +83,22 @@ fn open_api_router() -> OpenApiRouter<Arc<Desk>> {
             rules::start_shadow,
             rules::end_shadow
         ))
+        .routes(routes!(document))
         .merge(health::routes())
 }
 
-/// Every route there is, and the document that describes them.
+/// This document
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
+async fn document() -> Json<&'static serde_json::Value> {
+    static DOCUMENT: OnceLock<serde_json::Value> = OnceLock::new();
+    let document = || serde_json::to_value(open_api_router().to_openapi()).unwrap_or_default();
+    Json(DOCUMENT.get_or_init(document))
+}
+
+/// Every route there is.
 pub(crate) fn router(desk: Arc<Desk>) -> Router {
-    let (router, document) = open_api_router().split_for_parts();
-    let document = Arc::new(document);
+    let (router, _) = open_api_router().split_for_parts();
     router
-        .route(
-            "/openapi.json",
-            get(move || async move { Json(document.as_ref().clone()) }),
-        )
         .fallback(|| async { Problem::not_found("no such route; see /openapi.json") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES))

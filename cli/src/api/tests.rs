@@ -223,6 +223,7 @@ fn cases() -> Vec<(&'static str, &'static str, String, &'static str, u16)> {
         ("GET", show, format!("/v1/incidents/{INCIDENT}"), "", 200),
         ("GET", show, other, "", 404),
         ("GET", show, own("/v1/incidents/last"), "", 400),
+        ("GET", "/openapi.json", own("/openapi.json"), "", 200),
         ("GET", "/metrics", own("/metrics"), "", 200),
         ("GET", "/live", own("/live"), "", 200),
         ("GET", "/ready", own("/ready"), "", 503),
@@ -286,6 +287,9 @@ fn check(document: &Value, operation: &Value, answer: &Answer) {
         .map(|it| it.to_string())
         .collect();
     assert!(errors.is_empty(), "{errors:?}\n{body:#}");
+    if schema["$ref"].is_null() {
+        return;
+    }
     // The schema says something: with a field of another type the body is none.
     let (_, first) = body
         .as_object_mut()
