@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -48,7 +50,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// Those that load BPF programs.
+/// Those that need root: they load BPF programs, or are several users.
 pub(crate) const PRIVILEGED: &[Test] = &[
     (
         "steering::a_ban_by_verdict_outlives_a_kill",
@@ -61,6 +63,10 @@ pub(crate) const PRIVILEGED: &[Test] = &[
     (
         "steering::the_sensor_is_part_of_being_ready",
         the_sensor_is_part_of_being_ready,
+    ),
+    (
+        "steering::others_may_not_ask_even_if_they_reach_the_socket",
+        others_may_not_ask_even_if_they_reach_the_socket,
     ),
 ];
 
@@ -108,13 +114,15 @@ fn a_ban_that_was_answered_outlives_any_kill() -> Result<()> {
     let mut answered: Vec<String> = Vec::new();
     for round in 0..6_u8 {
         let socket = stage.directory.path().join("state/admin.sock");
-        let banning = std::thread::spawn(move || ban_until_it_ends(&socket, round));
-        // At another time in each round.
-        std::thread::sleep(Duration::from_millis(20 + 37 * u64::from(round)));
+        let (tell, answers) = std::sync::mpsc::channel();
+        let banning = std::thread::spawn(move || ban_until_it_ends(&socket, round, &tell));
+        // At another time in each round, in the middle of one that is not answered.
+        for _ in 0..=2 * round {
+            answered.push(answers.recv_timeout(PATIENCE)?);
+        }
         stage.kill_and_start(&["--no-sensor"])?;
-        let new = banning.join().ok().context("panicked")?;
-        ensure!(!new.is_empty(), "round {round} has banned nobody");
-        answered.extend(new);
+        banning.join().ok().context("panicked")?;
+        answered.extend(answers);
         let known = stage.sources()?;
         for source in &answered {
             ensure!(
@@ -144,23 +152,22 @@ fn a_ban_that_was_answered_outlives_any_kill() -> Result<()> {
     Ok(())
 }
 
-/// Bans one source after the other until nobody answers any more; those that were answered.
-fn ban_until_it_ends(socket: &std::path::Path, round: u8) -> Vec<String> {
-    let mut answered = Vec::new();
+/// Bans one source after the other until nobody answers any more; tells of those that were answered.
+fn ban_until_it_ends(socket: &Path, round: u8, tell: &Sender<String>) {
     for n in 1..=u8::MAX {
         let source = format!("198.51.{round}.{n}");
         let body = format!("{{\"source\":\"{source}\",\"seconds\":600}}");
-        match post(socket, &body) {
-            Ok(answer) if answer.starts_with("HTTP/1.1 200") && answer.contains("null}") => {
-                answered.push(source);
-            }
-            _ => break,
+        let answer = post(socket, &body).unwrap_or_default();
+        if !answer.starts_with("HTTP/1.1 200") || !answer.contains("\"not_durable\":null") {
+            return;
+        }
+        if tell.send(source).is_err() {
+            return;
         }
     }
-    answered
 }
 
-fn post(socket: &std::path::Path, body: &str) -> Result<String> {
+fn post(socket: &Path, body: &str) -> Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
@@ -251,6 +258,33 @@ fn the_sensor_is_part_of_being_ready() -> Result<()> {
         answer.starts_with("HTTP/1.1 200") && answer.contains("it is tended"),
         "{answer}"
     );
+    Ok(())
+}
+
+fn others_may_not_ask_even_if_they_reach_the_socket() -> Result<()> {
+    let stage = Stage::new(&["--no-sensor"])?;
+    let at = stage.directory.path();
+    // A copy: the build directory may be closed to others.
+    let clew = at.join("clew");
+    std::fs::copy(CLEW, &clew)?;
+    for (path, mode) in [("state", 0o755), ("state/admin.sock", 0o666)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(at.join(path), mode)?;
+    }
+    let asked = |user: &str| {
+        let mut asked = Command::new("setpriv");
+        asked.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+        asked.arg(&clew).args(["status", "--state"]);
+        asked.arg(at.join("state")).output()
+    };
+    let refused = asked("65533")?;
+    let said = String::from_utf8(refused.stderr)?;
+    ensure!(
+        !refused.status.success() && said.contains("only root"),
+        "{said}"
+    );
+    // Clew's own user, nobody.
+    ensure!(asked("65534")?.status.success());
     Ok(())
 }
 

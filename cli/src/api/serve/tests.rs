@@ -175,13 +175,30 @@ fn hostile_requests_cost_little_and_the_next_is_answered() {
         let status = answer.split(' ').nth(1).unwrap_or_default();
         assert_eq!(status, expected, "{answer}");
     }
-    // More than may be open at a time, and silent: the next waits for one of them to go.
-    let silent: Vec<_> = (0..CONNECTIONS + 8)
-        .map(|_| UnixStream::connect(&socket).expect("connection"))
-        .collect();
-    drop(silent);
     let answer = send(request("GET", "/v1/status", "", "").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn no_more_than_so_many_are_served_at_a_time() {
+    let state = tempfile::tempdir().expect("directory");
+    let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
+    let socket = sockets.serve(desk(state.path())).expect("thread");
+    let silent: Vec<_> = (0..CONNECTIONS)
+        .map(|_| UnixStream::connect(&socket).expect("connection"))
+        .collect();
+    let mut next = UnixStream::connect(&socket).expect("connection");
+    let request = request("GET", "/v1/status", "", "");
+    next.write_all(request.as_bytes()).expect("sent");
+    let soon = Some(Duration::from_millis(300));
+    next.set_read_timeout(soon).expect("timeout");
+    assert!(next.read(&mut [0; 16]).is_err(), "it has not waited");
+    drop(silent);
+    let patience = Some(Duration::from_secs(60));
+    next.set_read_timeout(patience).expect("timeout");
+    let mut answer = [0; 12];
+    next.read_exact(&mut answer).expect("answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[test]
