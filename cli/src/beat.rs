@@ -87,7 +87,6 @@ impl Beat {
     ) -> Result<()> {
         self.last = now;
         sensor.heartbeat()?;
-        handle.sweep_bans();
         if let Some(list) = self.list(now, handle) {
             sensor.in_flight(&list)?;
             correlator.handle(Input::Proxy(ProxyRecord::InFlight(list)), actions);
