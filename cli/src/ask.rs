@@ -228,14 +228,15 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<()> {
     Ok(())
 }
 
-fn print(value: &impl serde::Serialize) -> Result<()> {
+pub(crate) fn print(value: &impl serde::Serialize) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
 /// Has the clew of `state` read its configuration anew, and says what came of it.
 pub(crate) fn reload(state: &StateArgs) -> Result<()> {
-    let done: ReloadDone = Client::of(&state.directory())?.post("/v1/reload", &())?;
+    let client = Client::of(&state.directory())?.patient();
+    let done: ReloadDone = client.post("/v1/reload", &())?;
     if state.json {
         return print(&done);
     }

@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Client {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
+    patience: Duration,
 }
 
 impl Client {
@@ -38,7 +39,21 @@ impl Client {
         Ok(Self {
             socket: state.join(SOCKET),
             runtime,
+            patience: PATIENCE,
         })
+    }
+
+    /// One that waits for rules to be compiled and tried.
+    pub(crate) fn patient(self) -> Self {
+        Self {
+            patience: 5 * PATIENCE,
+            ..self
+        }
+    }
+
+    /// Whether somebody answers there.
+    pub(crate) fn is_answered(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(&self.socket).is_ok()
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T> {
@@ -60,7 +75,7 @@ impl Client {
 
     fn ask<T: DeserializeOwned>(&self, method: Method, target: &str, body: Bytes) -> Result<T> {
         let answer = self.runtime.block_on(async {
-            let answered = timeout(PATIENCE, self.exchange(method, target, body)).await;
+            let answered = timeout(self.patience, self.exchange(method, target, body)).await;
             answered.context("clew does not answer in time")?
         });
         let (is_well, body) = answer?;

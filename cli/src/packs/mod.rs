@@ -3,6 +3,7 @@
 mod author;
 mod keys;
 mod place;
+mod shadow;
 mod stored;
 
 use std::path::PathBuf;
@@ -111,6 +112,11 @@ pub(crate) enum PacksCommand {
         #[command(flatten)]
         place: Place,
     },
+    /// Have a pack judge live requests without effect, and see what it would change
+    Shadow {
+        #[command(subcommand)]
+        command: shadow::ShadowCommand,
+    },
     /// Take a pack out of force
     Deactivate {
         /// Its name
@@ -186,6 +192,7 @@ pub(crate) fn run(command: PacksCommand) -> Result<ExitCode> {
         } => keys::sign(&archive, &key, comment.as_deref(), password_file.as_deref()),
         C::Verify { archive, place } => keys::verify(&archive, &place),
         C::Install { archive, place } => stored::install(&archive, &place),
+        C::Shadow { command } => shadow::run(command),
         C::List(place) => stored::list(&place),
         C::Activate { pack, place } => stored::activate(&pack, &place),
         C::Deactivate { name, place } => stored::deactivate(&name, &place),

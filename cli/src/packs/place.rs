@@ -12,6 +12,8 @@ use clew_packs::store::Store;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use semver::Version;
 
+use crate::api::client::Client;
+use crate::api::rules::ReloadDone;
 use crate::config::default_state;
 use crate::raw;
 
@@ -143,11 +145,24 @@ impl FromStr for Reference {
     }
 }
 
-/// Says to the clew that runs with this state that other packs are active.
+/// Has the clew that runs with this state, if one does, put in force what is active now.
 ///
-/// It cannot be told yet, and takes them over when it starts: the admin interface has no request for it.
-pub(super) fn tell_running(state: &Path) {
-    if state.join("admin.sock").exists() {
-        eprintln!("a clew runs with this state; it takes this over when it is started again");
+/// # Errors
+///
+/// It refuses; what it judges by is as before, and not what is active here.
+pub(super) fn tell_running(state: &Path) -> Result<()> {
+    let client = Client::of(state)?;
+    if !client.is_answered() {
+        return Ok(());
     }
+    let done = client.patient().post::<ReloadDone>("/v1/reload", &());
+    let done = done.context(
+        "active, but the clew that runs refuses it, and judges as before (clew packs rollback takes it back)",
+    )?;
+    // What is for people goes where it cannot get between what is for programs.
+    eprintln!(
+        "in force in the clew that runs, after {:.0} ms",
+        done.took_ms
+    );
+    Ok(())
 }

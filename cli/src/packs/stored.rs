@@ -120,7 +120,7 @@ pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
             println!("active again: {ids}");
         }
     }
-    tell_running(&state);
+    tell_running(&state)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,7 +141,7 @@ fn changed(id: &PackId, what: &str, state: &Path, json: bool) -> Result<ExitCode
         true => println!("{}", json!({ "pack": id })),
         false => println!("{id} {what}"),
     }
-    tell_running(state);
+    tell_running(state)?;
     Ok(ExitCode::SUCCESS)
 }
 
