@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -45,6 +46,9 @@ impl Store {
 
     fn write(&mut self, incident: Incident) -> Result<()> {
         let written = self.journal.write(&incident);
+        if written.is_err() {
+            self.recent.add_unwritten();
+        }
         self.recent.put(incident);
         written
     }
@@ -52,7 +56,13 @@ impl Store {
 
 /// The latest incidents, each in its last revision.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Recent(Arc<Mutex<VecDeque<Arc<Incident>>>>);
+pub(crate) struct Recent(Arc<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    latest: Mutex<VecDeque<Arc<Incident>>>,
+    unwritten: AtomicU64,
+}
 
 impl Recent {
     /// At most `most`, the latest first.
@@ -62,6 +72,15 @@ impl Recent {
 
     pub(crate) fn find(&self, id: IncidentId) -> Option<Arc<Incident>> {
         self.lock().iter().rev().find(|it| it.id == id).cloned()
+    }
+
+    /// Records of incidents that are not in the file.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.0.unwritten.load(Ordering::Relaxed)
+    }
+
+    fn add_unwritten(&self) {
+        self.0.unwritten.fetch_add(1, Ordering::Relaxed);
     }
 
     fn put(&self, incident: Incident) {
@@ -79,7 +98,7 @@ impl Recent {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Incident>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,6 +111,7 @@ pub(crate) struct Writer {
     /// None once it is to end.
     queue: Option<SyncSender<Incident>>,
     thread: Option<JoinHandle<()>>,
+    recent: Recent,
 }
 
 impl Writer {
@@ -99,6 +119,7 @@ impl Writer {
         let (queue, incidents) = sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("clew-incidents".to_owned());
         Ok(Self {
+            recent: store.recent(),
             queue: Some(queue),
             thread: Some(thread.spawn(move || write_all(store, &incidents))?),
         })
@@ -111,6 +132,7 @@ impl Writer {
             .as_ref()
             .is_some_and(|it| it.try_send(incident).is_ok());
         if !is_queued {
+            self.recent.add_unwritten();
             tracing::error!(incident = %id, "incident not written: the disk is too slow");
         }
     }

@@ -1,8 +1,8 @@
 //! The admin API: HTTP/1.1 with JSON, at `STATE/admin.sock` and, if told to, on TCP.
 //!
-//! One file for each thing that can be asked for, with its types and handlers; [`router`] names them all, and from
-//! there the OpenAPI document has them: a route that is not in it does not exist. To add one: a handler with
-//! `#[utoipa::path]`, and a line in [`router`]. What changes anything goes through [`Desk::audited`].
+//! One file for each thing that can be asked for, with its types and handlers; [`open_api_router`] names them all,
+//! and from there the OpenAPI document has them: a route that is not in it does not exist. To add one: a handler
+//! with `#[utoipa::path]`, a line in [`open_api_router`], and a case in the tests. What changes anything goes through [`Desk::audited`].
 //!
 //! [`serve`] is the sockets: who may connect, and what a connection may cost.
 

@@ -44,6 +44,7 @@ pub(crate) struct Snapshot {
     uptime: Duration,
     lost_log_lines: u64,
     audit_failures: u64,
+    unwritten_incidents: u64,
     process: Process,
 }
 
@@ -76,6 +77,7 @@ impl Snapshot {
             uptime: desk.uptime(),
             lost_log_lines: crate::log::lost(),
             audit_failures: desk.audit.failures(),
+            unwritten_incidents: desk.incidents.unwritten(),
             process: Process::read(),
         }
     }

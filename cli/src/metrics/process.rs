@@ -69,6 +69,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<Family> {
             snapshot.lost_log_lines,
         ),
         Family::counter(
+            "clew_incidents_unwritten",
+            "Records of incidents that could not be written: the disk is too slow, or full",
+            snapshot.unwritten_incidents,
+        ),
+        Family::counter(
             "clew_audit_failures",
             "Changes that could not be written to the audit log",
             snapshot.audit_failures,
