@@ -2,6 +2,7 @@
 //! new state, and the next change goes on from there.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,8 +16,12 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Names the state directory to the child.
 const CHILD: &str = "CLEW_PACKS_STATE_OF_CHILD";
-/// How often a child is killed.
-const KILLS: usize = 150;
+/// Where the child begins: each is to be killed in the middle of other changes.
+const ROUND: &str = "CLEW_PACKS_ROUND_OF_CHILD";
+/// How often a child is killed at least, and at most, where few states have been seen.
+const KILLS: std::ops::Range<usize> = 150..600;
+/// So many different states make it worth while.
+const STATES: usize = 6;
 
 fn main() -> Result<()> {
     if let Some(state) = std::env::var_os(CHILD) {
@@ -53,7 +58,9 @@ fn churn(state: &Path) -> Result<()> {
     let store = Store::of(state);
     let archives = (1..=3).map(archive).collect::<Result<Vec<_>>>()?;
     let name: PackName = "one".parse().map_err(anyhow::Error::msg)?;
-    for round in 0..5_000_usize {
+    let first: usize = std::env::var(ROUND)?.parse()?;
+    println!("begins");
+    for round in first..first + 5_000 {
         // Some are refused, as those that remove what is active: that is a change that does not happen.
         let _ = store.install(&archives[round % 3], None, &trust());
         let _ = store.activate(&name, None, &trust(), Host::default());
@@ -87,19 +94,24 @@ fn survives() -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut random = fastrand::Rng::with_seed(7);
     let mut seen = BTreeSet::new();
-    for round in 0..KILLS {
+    for round in 0..KILLS.end {
+        if round >= KILLS.start && seen.len() >= STATES {
+            break;
+        }
         let child = Command::new(std::env::current_exe()?)
             .env(CHILD, state.path())
-            .stdout(Stdio::null())
+            .env(ROUND, round.to_string())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
-        let child = Killed(child);
-        std::thread::sleep(Duration::from_micros(random.u64(5_000..60_000)));
+        let mut child = Killed(child);
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().context("a pipe")?).read_line(&mut line)?;
+        std::thread::sleep(Duration::from_micros(random.u64(0..40_000)));
         drop(child);
         whole(&store, &originals, &mut seen).with_context(|| format!("after kill {round}"))?;
     }
-    // That it was worth it: states of many kinds were seen, and pieces of changes among them.
-    ensure!(seen.len() > 5, "only {seen:?} were seen");
+    ensure!(seen.len() >= STATES, "only {seen:?} were seen");
     // And the store works on.
     let name: PackName = "one".parse().map_err(anyhow::Error::msg)?;
     store.install(&archive(1)?, None, &trust())?;
