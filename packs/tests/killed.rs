@@ -1,5 +1,6 @@
-//! A process that changes the store is killed at any moment: what the disk holds then is a whole old or a whole
-//! new state, and the next change goes on from there.
+//! A process that changes the store is stopped at any moment, and now and then killed: what the disk holds then is a whole
+//! old or a whole new state, and the next change goes on from there. To be stopped between two system calls leaves on
+//! the disk what to be killed there would, and costs no new process: so many more moments are looked at.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -13,13 +14,16 @@ use clew_packs::signature::Trust;
 use clew_packs::store::Store;
 use clew_packs::{Host, PackName};
 use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// Names the state directory to the child.
 const CHILD: &str = "CLEW_PACKS_STATE_OF_CHILD";
 /// Where the child begins: each is to be killed in the middle of other changes.
 const ROUND: &str = "CLEW_PACKS_ROUND_OF_CHILD";
-/// How often a child is killed at least, and at most, where few states have been seen.
-const KILLS: std::ops::Range<usize> = 150..600;
+/// How often the child is stopped.
+const STOPS: usize = 1_500;
+/// It is killed, and begun anew, instead of going on after so many of them.
+const STOPS_OF_A_LIFE: usize = 50;
 /// So many different states make it worth while.
 const STATES: usize = 6;
 
@@ -46,8 +50,9 @@ fn archive(version: u32) -> Result<Vec<u8>> {
         "name = \"one\"\nversion = \"{version}.0.0\"\nclew = \"0.1\"\ndescription = \"A test\"\nmode = \"block\"\n[[exec]]\npath = \"/bin/true\"\n"
     );
     std::fs::write(folder.path().join("pack.toml"), manifest)?;
-    for number in 0..5 {
-        let text = format!("# {version} {number}\n").repeat(2000);
+    // Small: most of the time is to be spent on the disk, where a kill matters.
+    for number in 0..3 {
+        let text = format!("# {version} {number}\n");
         std::fs::write(folder.path().join(format!("notes-{number}.md")), text)?;
     }
     Ok(Contents::of_folder(folder.path())?.to_archive()?)
@@ -79,6 +84,18 @@ fn churn(state: &Path) -> Result<()> {
 /// Is killed whatever happens to its owner.
 struct Killed(Child);
 
+impl Killed {
+    /// Returns when it does nothing any more.
+    fn stop(&self) -> Result<()> {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, Signal::STOP)?;
+        let status = waitpid(Some(pid), WaitOptions::UNTRACED)?;
+        let stopped = status.is_some_and(|(_, status)| status.stopped());
+        ensure!(stopped, "the child has ended by itself");
+        Ok(())
+    }
+}
+
 impl Drop for Killed {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -94,22 +111,25 @@ fn survives() -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut random = fastrand::Rng::with_seed(7);
     let mut seen = BTreeSet::new();
-    for round in 0..KILLS.end {
-        if round >= KILLS.start && seen.len() >= STATES {
-            break;
-        }
+    for life in 0..STOPS / STOPS_OF_A_LIFE {
         let child = Command::new(std::env::current_exe()?)
             .env(CHILD, state.path())
-            .env(ROUND, round.to_string())
+            .env(ROUND, life.to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
         let mut child = Killed(child);
         let mut line = String::new();
         BufReader::new(child.0.stdout.take().context("a pipe")?).read_line(&mut line)?;
-        std::thread::sleep(Duration::from_micros(random.u64(0..40_000)));
+        for stop in 0..STOPS_OF_A_LIFE {
+            std::thread::sleep(Duration::from_micros(random.u64(0..4_000)));
+            child.stop()?;
+            let place = || format!("stop {stop} of life {life}");
+            whole(&store, &originals, &mut seen).with_context(place)?;
+            kill_process(Pid::from_child(&child.0), Signal::CONT)?;
+        }
         drop(child);
-        whole(&store, &originals, &mut seen).with_context(|| format!("after kill {round}"))?;
+        whole(&store, &originals, &mut seen).with_context(|| format!("after life {life}"))?;
     }
     ensure!(seen.len() >= STATES, "only {seen:?} were seen");
     // And the store works on.
