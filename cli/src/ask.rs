@@ -204,6 +204,9 @@ pub(crate) fn status(state: &StateArgs) -> Result<()> {
         Some(rules) => println!("rules      {rules}"),
         None => println!("rules      none"),
     }
+    for pack in &status.packs {
+        println!("pack       {} {}", pack.name, pack.version);
+    }
     let dry_run = ["", " (dry run: nobody is refused)"][usize::from(status.bans.dry_run)];
     println!("bans       {}{dry_run}", status.bans.in_force);
     if let Some(trouble) = &status.bans.trouble {

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::journal::{self, Journal};
+use crate::raw::OpenOrClosed;
 
 const FILE: &str = "audit.jsonl";
 /// The file is set aside at this size; with the one before it, twice as much is kept.
@@ -63,26 +64,36 @@ impl fmt::Display for Actor {
 pub(crate) struct Audit {
     journal: Mutex<Journal>,
     failures: AtomicU64,
+    fail: OpenOrClosed,
 }
 
 impl Audit {
-    pub(crate) fn open(state: &Path) -> Result<Self> {
+    /// Opens it. Where it cannot be written later, changes are refused (`closed`) or made all the same.
+    pub(crate) fn open(state: &Path, fail: OpenOrClosed) -> Result<Self> {
         let journal = Journal::open(state.join(FILE), LIMIT_BYTES)?;
         Ok(Self {
             journal: Mutex::new(journal),
             failures: AtomicU64::new(0),
+            fail,
         })
     }
 
-    /// Writes an entry; it is on disk when this returns. Where it cannot be written, the log has it.
-    pub(crate) fn write(&self, entry: &Entry) {
+    /// Whether a change is to be refused because nothing can be written: the wish itself is written first then.
+    pub(crate) fn refuses(&self, wish: &Entry) -> bool {
+        self.fail == OpenOrClosed::Closed && !self.write(wish)
+    }
+
+    /// Writes an entry; it is on disk when this returns. Where it cannot be written, the log has it, and this is false.
+    pub(crate) fn write(&self, entry: &Entry) -> bool {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let written = journal.write(entry).and_then(|()| journal.sync());
         if let Err(error) = written {
             self.failures.fetch_add(1, Ordering::Relaxed);
             let (error, entry) = (format!("{error:#}"), line(entry));
             tracing::error!(error, entry, "the audit log is not written");
+            return false;
         }
+        true
     }
 
     /// Entries that could not be written.
@@ -137,7 +148,7 @@ mod tests {
     #[test]
     fn the_last_entries_are_shown_without_control_characters() {
         let directory = tempfile::tempdir().expect("directory");
-        let audit = Audit::open(directory.path()).expect("log");
+        let audit = Audit::open(directory.path(), OpenOrClosed::Open).expect("log");
         for n in 0..5 {
             let entry = Entry {
                 timestamp: now(),
@@ -148,11 +159,34 @@ mod tests {
                 details: serde_json::Map::new(),
                 result: "done".to_owned(),
             };
-            audit.write(&entry);
+            assert!(audit.write(&entry));
         }
         let entries = read(directory.path(), 2).expect("read");
         assert!(entries.len() == 2 && entries[1].target.ends_with('4'));
         let line = line(&entries[1]);
         assert!(line.contains("uid 0") && !line.contains('\u{1b}'), "{line}");
+    }
+
+    /// A file that takes nothing more: `/dev/full`.
+    #[test]
+    fn without_a_disk_changes_are_made_or_refused() {
+        let wish = || Entry {
+            timestamp: now(),
+            actor: Actor::Process { uid: 0, pid: None },
+            from: "unix".to_owned(),
+            action: "bans.add".to_owned(),
+            target: "192.0.2.1".to_owned(),
+            details: serde_json::Map::new(),
+            result: "asked for".to_owned(),
+        };
+        for (fail, is_refused) in [(OpenOrClosed::Open, false), (OpenOrClosed::Closed, true)] {
+            let directory = tempfile::tempdir().expect("directory");
+            let full = directory.path().join(FILE);
+            std::os::unix::fs::symlink("/dev/full", full).expect("link");
+            let audit = Audit::open(directory.path(), fail).expect("log");
+            assert_eq!(audit.refuses(&wish()), is_refused, "{fail:?}");
+            assert!(!audit.write(&wish()));
+            assert!(audit.failures() > 0);
+        }
     }
 }

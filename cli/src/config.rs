@@ -45,6 +45,9 @@ pub(crate) struct Configuration {
     pub(crate) admin: Option<Remote>,
     pub(crate) observe: Option<SocketAddr>,
     pub(crate) pages: Pages,
+    pub(crate) fail: raw::Fail,
+    /// What else has a say in what fails how: the table and key, and what it says.
+    pub(crate) strictness: Vec<(&'static str, String)>,
     pub(crate) access_log: Option<PathBuf>,
     /// The block log; without sinks nobody is told.
     pub(crate) log: clew_blocklog::Config,
@@ -70,11 +73,6 @@ pub(crate) struct SensorConfiguration {
 }
 
 impl Configuration {
-    /// Whether anybody is told of requests.
-    pub(crate) fn has_log(&self) -> bool {
-        !self.log.is_empty()
-    }
-
     /// Whether the programs stay at work when Clew stops.
     pub(crate) fn keeps_programs(&self) -> bool {
         self.sensor.as_ref().is_some_and(|it| it.keep_programs)
@@ -141,6 +139,8 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         admin: Remote::check(&raw.admin)?,
         observe: raw.observe.listen,
         pages: pages(&raw.pages)?,
+        fail: raw.fail,
+        strictness: strictness(&raw),
         access_log: raw.edge.access_log.clone(),
         log: clew_blocklog::Config::check(&raw.log, &raw.log_spool, &state, observer())?,
         ban_interfaces: raw.ban.interfaces.clone(),
@@ -163,6 +163,20 @@ fn packs(raw: &raw::Root, overrides: &Overrides, state: &Path) -> Result<Vec<Pac
         }
     }
     Ok(packs)
+}
+
+fn strictness(raw: &raw::Root) -> Vec<(&'static str, String)> {
+    let word = |it: &dyn std::fmt::Debug| format!("{it:?}").to_lowercase();
+    let beyond = raw.rules.beyond_limit;
+    vec![
+        ("sensor.fallback_mode", word(&raw.sensor.fallback_mode)),
+        ("rules.over_budget", word(&raw.rules.over_budget)),
+        ("rules.unknown_coding", word(&raw.rules.unknown_coding)),
+        (
+            "rules.beyond_limit",
+            beyond.map_or_else(|| "as the rule files say".to_owned(), |it| word(&it)),
+        ),
+    ]
 }
 
 /// Bytes of a page at most.

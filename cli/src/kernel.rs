@@ -12,6 +12,7 @@ use clew_sensor::{LoadError, Sensor, Service};
 
 use crate::barrier;
 use crate::config::{Configuration, SensorConfiguration};
+use crate::raw::OpenOrClosed;
 use crate::reload::{PolicyChange, PolicyDesk};
 
 /// Request records that may wait for the correlator: at 50,000 requests a second and two
@@ -92,6 +93,16 @@ pub(crate) fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagg
             tracing::info!("not in this kernel: {what}");
         }
     });
+    if let Err(error) = &sensor
+        && configuration.fail.sensor == OpenOrClosed::Open
+    {
+        let error = format!("{:#}", anyhow!("{error}"));
+        tracing::error!(
+            error,
+            "the programs cannot be loaded: the edge serves alone (fail.sensor = open); nothing sees what requests do"
+        );
+        return Ok(None);
+    }
     let sensor = sensor.map_err(|error| {
         let hint = match &error {
             LoadError::NoRights => "",
@@ -118,6 +129,8 @@ pub(crate) fn load(configuration: &Configuration) -> Result<Option<(Kernel, Tagg
         }),
         stops: StopCount::new(move || stops.total()),
         hold_span: settings.hold_span,
+        overdue: configuration.fail.verdict.into(),
+        unrecorded: configuration.fail.record.into(),
     };
     Ok(Some((
         Kernel {

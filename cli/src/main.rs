@@ -35,6 +35,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use clew_protocol::incident::Incident;
+use clew_sensor::doctor::Finding;
 
 use crate::ask::{AuditArgs, BansCommand};
 use crate::config::{Overrides, default_state};
@@ -77,6 +78,9 @@ enum Command {
         /// Remove programs that a killed clew has left in the kernel
         #[arg(long)]
         clean: bool,
+        /// Say what fails how with this configuration
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -208,7 +212,11 @@ fn command(command: Command) -> Result<ExitCode> {
             config::load(&file, &Overrides::default())?;
             println!("{} is valid", file.display());
         }
-        Command::Doctor { clean, json } => return doctor(clean, json),
+        Command::Doctor {
+            clean,
+            config,
+            json,
+        } => return doctor(clean, config.as_deref(), json),
         Command::Incidents { command } => incidents(command)?,
         Command::Rules { command } => return rules::run(command),
         Command::Packs { command } => return packs::run(command),
@@ -222,7 +230,7 @@ fn command(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn doctor(clean: bool, json: bool) -> Result<ExitCode> {
+fn doctor(clean: bool, config: Option<&Path>, json: bool) -> Result<ExitCode> {
     if clean {
         let removed =
             clew_sensor::clean().context("cannot remove what was left behind; run as root")?;
@@ -234,7 +242,10 @@ fn doctor(clean: bool, json: bool) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let findings = clew_sensor::doctor::examine();
+    let mut findings = clew_sensor::doctor::examine();
+    if let Some(path) = config {
+        findings.extend(failures(&config::load(path, &Overrides::default())?));
+    }
     let well = findings.iter().all(|it| it.ok || !it.needed);
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
@@ -267,6 +278,60 @@ fn doctor(clean: bool, json: bool) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What fails how, as the configuration has it.
+fn failures(configuration: &config::Configuration) -> Vec<Finding> {
+    let fail = &configuration.fail;
+    let keys = [
+        (
+            "fail.sensor",
+            fail.sensor,
+            "serves without seeing what requests do",
+            "does not start",
+        ),
+        (
+            "fail.correlator",
+            fail.correlator,
+            "serves without protection",
+            "stops",
+        ),
+        (
+            "fail.verdict",
+            fail.verdict,
+            "lets a response go on that no verdict came for",
+            "answers 503 where no verdict comes",
+        ),
+        (
+            "fail.record",
+            fail.record,
+            "serves requests that nobody can be named for",
+            "answers 503 when the correlator's queue is full",
+        ),
+        (
+            "fail.audit",
+            fail.audit,
+            "makes changes that are not in the audit log",
+            "makes no changes without the audit log",
+        ),
+    ];
+    let said = keys.map(|(key, choice, open, closed)| match choice {
+        raw::OpenOrClosed::Open => (key, format!("open: {open}")),
+        raw::OpenOrClosed::Closed => (key, format!("closed: {closed}")),
+    });
+    let others = configuration.strictness.iter().cloned();
+    said.into_iter()
+        .chain(others)
+        .map(|(key, detail)| Finding {
+            step: "fail".to_owned(),
+            provider: key.to_owned(),
+            ok: true,
+            needed: false,
+            detail,
+            program: None,
+            remedy: None,
+        })
+        .collect()
 }
 
 fn incidents(command: IncidentsCommand) -> Result<()> {

@@ -25,6 +25,7 @@ pub(crate) struct Root {
     pub(crate) state: State,
     pub(crate) edge: EdgeTable,
     pub(crate) pages: Pages,
+    pub(crate) fail: Fail,
     pub(crate) log: Vec<clew_blocklog::RawSink>,
     pub(crate) log_spool: clew_blocklog::RawSpool,
 }
@@ -428,6 +429,53 @@ pub(crate) struct EdgeTable {
     pub(crate) threads: Option<usize>,
     pub(crate) shutdown_grace_seconds: u64,
     pub(crate) access_log: Option<PathBuf>,
+}
+
+/// What happens where a part fails: `open` goes on without it, `closed` does not.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Fail {
+    /// The programs cannot be loaded: `closed` (the default) does not start, `open` serves without a sensor.
+    pub(crate) sensor: OpenOrClosed,
+    /// The correlator's thread ends: `closed` (the default) stops the edge, `open` serves without protection.
+    pub(crate) correlator: OpenOrClosed,
+    /// No verdict within `sensor.hold_ms`: `open` (the default) lets the response go on, `closed` answers 503.
+    pub(crate) verdict: OpenOrClosed,
+    /// The correlator's queue is full: `open` (the default) serves a request that nobody could be named for, `closed`
+    /// answers 503.
+    pub(crate) record: OpenOrClosed,
+    /// The audit log cannot be written: `open` (the default) makes the change all the same, `closed` refuses it.
+    pub(crate) audit: OpenOrClosed,
+}
+
+impl Default for Fail {
+    fn default() -> Self {
+        Self {
+            sensor: OpenOrClosed::Closed,
+            correlator: OpenOrClosed::Closed,
+            verdict: OpenOrClosed::Open,
+            record: OpenOrClosed::Open,
+            audit: OpenOrClosed::Open,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OpenOrClosed {
+    /// Goes on without it.
+    Open,
+    /// Does not.
+    Closed,
+}
+
+impl From<OpenOrClosed> for clew_proxy::OnFailure {
+    fn from(it: OpenOrClosed) -> Self {
+        match it {
+            OpenOrClosed::Open => Self::Open,
+            OpenOrClosed::Closed => Self::Closed,
+        }
+    }
 }
 
 /// Files of pages in place of Clew's own, at most 64 KiB each.

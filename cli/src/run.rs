@@ -32,6 +32,7 @@ use crate::handover::{self, Offer};
 use crate::kernel::{EDGE, Kernel, VERDICTS, load, run_soon};
 use crate::log;
 use crate::privilege::{Account, drop_all, prepare_state};
+use crate::raw::OpenOrClosed;
 use crate::reload::{Reloader, Source};
 use crate::signals;
 use crate::store::{Store, Writer};
@@ -64,7 +65,7 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     let edge = Edge::bind(clew_proxy::Config {
         inherited,
         accesses,
-        reports: configuration.has_log().then(|| ears.reports()),
+        reports: Some(ears.reports()),
         offenders: Some(ears.offenders()),
         ..edge_config(&configuration, tagging)?
     })?;
@@ -86,7 +87,7 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         &edge.handle(),
         kernel.as_ref(),
         &store,
-        reloader.clone(),
+        (reloader.clone(), ears.clone()),
     )?;
     if let Some(account) = &account {
         let sockets = [admin.path(), offer.path()];
@@ -179,7 +180,7 @@ fn desk(
     handle: &Handle,
     kernel: Option<&Kernel>,
     store: &Store,
-    reloader: Arc<Reloader>,
+    (reloader, ears): (Arc<Reloader>, Ears),
 ) -> Result<Desk> {
     let state = &configuration.state;
     let (policy, capacity) = (configuration.bans.clone(), configuration.limits.bans);
@@ -201,7 +202,8 @@ fn desk(
             missing: missing.iter().map(|it| (*it).to_owned()).collect(),
             dry_run: configuration.bans.dry_run,
         },
-        audit: Audit::open(state)?,
+        audit: Audit::open(state, configuration.fail.audit)?,
+        log: ears,
         reloader,
         state: state.clone(),
     })
@@ -267,24 +269,35 @@ fn tend(
     };
     let stop = stop.clone();
     let thread = std::thread::Builder::new().name("clew-correlator".to_owned());
-    let handle = shared.handle.clone();
+    let (handle, fail) = (shared.handle.clone(), configuration.fail.correlator);
     Ok(thread.spawn(move || {
-        let _last = StopWithTender(handle);
+        let _last = TenderEnds { handle, fail };
         let result = tender.run(&stop);
         if let Err(error) = &result {
-            tracing::error!(error = format!("{error:#}"), "correlator failed; stopping");
+            tracing::error!(
+                error = format!("{error:#}"),
+                then = ?fail,
+                "the correlator has failed; what requests do is not seen any more"
+            );
         }
         result
     })?)
 }
 
-/// Without a correlator nothing is attributed, and without its sensor nothing stopped: however its
-/// thread ends, by a panic too, the edge stops rather than seem to protect.
-struct StopWithTender(Handle);
+/// Without a correlator nothing is attributed, and without its sensor nothing stopped. However its thread ends, by a
+/// panic too, the edge stops rather than seem to protect; unless it is to go on, and then no response waits for
+/// anybody any more.
+struct TenderEnds {
+    handle: Handle,
+    fail: OpenOrClosed,
+}
 
-impl Drop for StopWithTender {
+impl Drop for TenderEnds {
     fn drop(&mut self) {
-        self.0.shutdown();
+        match self.fail {
+            OpenOrClosed::Closed => self.handle.shutdown(),
+            OpenOrClosed::Open => self.handle.decided(u64::MAX),
+        }
     }
 }
 

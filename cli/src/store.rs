@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use anyhow::Result;
 use clew_protocol::IncidentId;
 use clew_protocol::incident::Incident;
+use clew_protocol::verdict::Proof;
 
 use crate::journal::{self, Journal};
 
@@ -45,6 +46,9 @@ impl Store {
     }
 
     fn write(&mut self, incident: Incident) -> Result<()> {
+        if incident.revision == 1 {
+            self.recent.count(incident.proof);
+        }
         let written = self.journal.write(&incident);
         if written.is_err() {
             self.recent.add_unwritten();
@@ -62,7 +66,17 @@ pub(crate) struct Recent(Arc<Shelf>);
 struct Shelf {
     latest: Mutex<VecDeque<Arc<Incident>>>,
     unwritten: AtomicU64,
+    /// Incidents of this run by [`PROOFS`].
+    proofs: [AtomicU64; PROOFS.len()],
 }
+
+/// What attributions rest on, strongest first.
+const PROOFS: [(Proof, &str); 4] = [
+    (Proof::Content, "content"),
+    (Proof::Lineage, "lineage"),
+    (Proof::Sole, "sole"),
+    (Proof::Candidates, "candidates"),
+];
 
 impl Recent {
     /// At most `most`, the latest first.
@@ -77,6 +91,22 @@ impl Recent {
     /// Records of incidents that are not in the file.
     pub(crate) fn unwritten(&self) -> u64 {
         self.0.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// Incidents of this run, by what their attribution rested on at first.
+    pub(crate) fn by_proof(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self
+            .0
+            .proofs
+            .each_ref()
+            .map(|it| it.load(Ordering::Relaxed));
+        PROOFS.iter().map(|it| it.1).zip(counts)
+    }
+
+    fn count(&self, proof: Proof) {
+        if let Some(index) = PROOFS.iter().position(|it| it.0 == proof) {
+            self.0.proofs[index].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn add_unwritten(&self) {

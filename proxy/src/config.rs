@@ -333,6 +333,16 @@ impl std::fmt::Debug for Announcer {
     }
 }
 
+/// What happens to requests where a part fails that judges them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are served.
+    #[default]
+    Open,
+    /// They are answered 503.
+    Closed,
+}
+
 /// How requests are named for the kernel, and how their responses wait for its verdicts.
 #[derive(Debug, Clone)]
 pub struct Tagging {
@@ -351,6 +361,10 @@ pub struct Tagging {
     pub stops: StopCount,
     /// How long it waits at most.
     pub hold_span: Duration,
+    /// What becomes of a response that has waited for so long.
+    pub overdue: OnFailure,
+    /// What becomes of a request whose record finds no room: nobody could be named for what it does.
+    pub unrecorded: OnFailure,
 }
 
 /// Who is told of requests that are worth it.

@@ -68,6 +68,8 @@ pub struct Endings {
     pub buckets: [u64; BUCKETS],
     /// How long all took together.
     pub seconds: f64,
+    /// Processor time of the rules for all of them.
+    pub rules_seconds: f64,
 }
 
 impl Endings {
@@ -99,6 +101,7 @@ struct Shard {
     counts: [[AtomicU64; CLASSES.len()]; ENDINGS.len()],
     buckets: [AtomicU64; BUCKETS],
     nanoseconds: AtomicU64,
+    rules_nanoseconds: AtomicU64,
 }
 
 impl EndingTally {
@@ -113,6 +116,12 @@ impl EndingTally {
         shard.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
+    fn add_rules(&self, span: Duration) {
+        let nanoseconds = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let rules = &self.0[shard()].rules_nanoseconds;
+        rules.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self) -> Endings {
         let sum = |of: &dyn Fn(&Shard) -> &AtomicU64| -> u64 {
             self.0.iter().map(|it| of(it).load(Ordering::Relaxed)).sum()
@@ -121,6 +130,7 @@ impl EndingTally {
             counts: from_fn(|row| from_fn(|class| sum(&|it| &it.counts[row][class]))),
             buckets: from_fn(|nth| sum(&|it| &it.buckets[nth])),
             seconds: Duration::from_nanos(sum(&|it| &it.nanoseconds)).as_secs_f64(),
+            rules_seconds: Duration::from_nanos(sum(&|it| &it.rules_nanoseconds)).as_secs_f64(),
         }
     }
 }
@@ -153,6 +163,9 @@ impl Gateway {
         let ending = ending_of(status, error, ctx);
         ctx.is_counted = true;
         self.endings.add(ending, status, ctx.age());
+        if let Some(rules) = &ctx.rules {
+            self.endings.add_rules(rules.spent());
+        }
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use clew_protocol::Moment;
 use clew_protocol::request::ProxyRecord;
-use pingora::Result;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::config::{StopCount, Tagging};
+use crate::config::{OnFailure, StopCount, Tagging};
 use crate::exchange::{Exchange, Gateway, condemned};
 use crate::flight::Flight;
 use crate::held::Held;
@@ -86,11 +86,11 @@ pub(crate) struct Passage {
 
 impl Passage {
     /// Waits until nothing of what has come by now can be the consequence of an undecided stop. After
-    /// `hold_span` it goes on all the same, and is counted.
+    /// `hold_span` it goes on all the same, unless that is to fail, and is counted.
     ///
     /// # Errors
     ///
-    /// A verdict has ended the request.
+    /// A verdict has ended the request, or did not come.
     pub(crate) async fn pass(&self, is_whole: bool) -> Result<()> {
         let (gateway, flight) = (&self.gateway, &self.flight);
         let gate = &gateway.gate;
@@ -105,6 +105,12 @@ impl Passage {
             gateway.tally.held_responses.add_one();
             if !gate.wait(flight).await {
                 gateway.tally.unjudged_responses.add_one();
+                if let Some(tagging) = &gateway.tagging
+                    && tagging.overdue == OnFailure::Closed
+                    && !flight.is_cancelled()
+                {
+                    return Err(Error::new(ErrorType::HTTPStatus(503)));
+                }
             }
         }
         if flight.is_cancelled() {

@@ -40,8 +40,8 @@ pub use access::{Access, Accesses};
 pub use bans::{Ban, Barrier, Dropped};
 pub use config::{
     Announcement, Announcer, ClientCertificates, Config, ForwardingHeader, HealthCheck, Identity,
-    Limits, ListenerConfig, Offenders, Reports, Rulebook, RulesConfig, ServiceConfig, StopCount,
-    Tagging, TlsConfig, TlsVersion, TrustedHops, UnknownCoding, UpstreamTls,
+    Limits, ListenerConfig, Offenders, OnFailure, Reports, Rulebook, RulesConfig, ServiceConfig,
+    StopCount, Tagging, TlsConfig, TlsVersion, TrustedHops, UnknownCoding, UpstreamTls,
 };
 pub use counters::Counters;
 pub use edge::{BindError, Edge, Handle};

@@ -8,13 +8,13 @@ use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{Moment, Token};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use pingora::ErrorType::{InternalError, InvalidHTTPHeader};
+use pingora::ErrorType::{HTTPStatus, InternalError, InvalidHTTPHeader};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, OrErr, Result};
 
 use crate::client::{FORWARDED_FOR, own_authority};
-use crate::config::{Announcement, Tagging};
+use crate::config::{Announcement, OnFailure, Tagging};
 use crate::downstream::phase;
 use crate::exchange::{Exchange, Gateway};
 use crate::inputs::{BodyInputs, Inputs};
@@ -66,8 +66,11 @@ impl Gateway {
         };
         let (id, sequence) = (service.id, flight.sequence);
         let is_opaque = service.config.is_opaque();
-        self.record(tagging, ProxyRecord::Started(Box::new(started)));
+        let is_recorded = self.record(tagging, ProxyRecord::Started(Box::new(started)));
         ctx.flight = Some(flight);
+        if !is_recorded && tagging.unrecorded == OnFailure::Closed {
+            return Err(Error::new(HTTPStatus(503)));
+        }
         if !is_opaque {
             return Ok(Some(Token::mint(&tagging.key, tagging.proxy, id, sequence)));
         }
@@ -118,14 +121,17 @@ impl Gateway {
         self.record(tagging, record);
     }
 
-    pub(crate) fn record(&self, tagging: &Tagging, record: ProxyRecord) {
+    /// Hands a record on; whether there was room for it.
+    pub(crate) fn record(&self, tagging: &Tagging, record: ProxyRecord) -> bool {
         let lost = match &record {
             ProxyRecord::Input { .. } => &self.tally.lost_inputs,
             _ => &self.tally.lost_records,
         };
-        if tagging.records.try_send(record).is_err() {
+        let is_recorded = tagging.records.try_send(record).is_ok();
+        if !is_recorded {
             lost.add_one();
         }
+        is_recorded
     }
 
     /// Tells the backend what the request is called, by whom it was sent, and how: the peer is appended to

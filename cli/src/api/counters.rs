@@ -27,7 +27,7 @@ pub(crate) struct CounterSums {
 /// How many requests ended so.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RequestSum {
-    /// `served`, `denied`, `banned`, `malformed`, `cancelled`, `failed`, `abandoned`.
+    /// `served`, `denied`, `banned`, `limited`, `malformed`, `cancelled`, `failed`, `abandoned`.
     pub(crate) outcome: String,
     /// Class of the status that the client got: `2xx` and the like, or `none`.
     pub(crate) status: String,

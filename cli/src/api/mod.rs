@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod counters;
 pub(crate) mod health;
 pub(crate) mod incidents;
+pub(crate) mod log;
 pub(crate) mod problem;
 pub(crate) mod rules;
 pub(crate) mod serve;
@@ -34,6 +35,7 @@ use utoipa_axum::routes;
 
 use crate::audit::{Actor, Audit, Entry, now};
 use crate::beat::{Latest, Pulse};
+use crate::ears::Ears;
 use crate::reload::Reloader;
 use crate::store::Recent;
 use problem::Problem;
@@ -51,6 +53,8 @@ pub(crate) struct Desk {
     pub(crate) about: About,
     pub(crate) audit: Audit,
     pub(crate) reloader: Arc<Reloader>,
+    /// None before it is started.
+    pub(crate) log: Ears,
     pub(crate) state: PathBuf,
 }
 
@@ -76,6 +80,8 @@ fn open_api_router() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(counters::counters))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::show))
+        .routes(routes!(log::log))
+        .routes(routes!(rules::hits))
         .routes(routes!(rules::packs))
         .routes(routes!(rules::reload))
         .routes(routes!(
@@ -134,8 +140,17 @@ impl Desk {
         change: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let changed = tokio::task::spawn_blocking(move || {
+            if self.audit.refuses(&wish.entry(&caller, "asked for")) {
+                return Err(Problem::unavailable(
+                    "the audit log cannot be written, and fail.audit is closed: nothing is changed",
+                ));
+            }
             let outcome = change(&self);
-            self.audit.write(&wish.entry(caller, &outcome));
+            let result = match &outcome {
+                Ok(_) => "done",
+                Err(problem) => &problem.error,
+            };
+            self.audit.write(&wish.entry(&caller, result));
             outcome
         });
         changed.await.unwrap_or_else(|_| Err(Problem::broken()))
@@ -150,20 +165,17 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    fn entry<T>(self, caller: Caller, outcome: &Result<T, Problem>) -> Entry {
+    fn entry(&self, caller: &Caller, result: &str) -> Entry {
         // What is written down of a wish that makes no sense is bounded.
         let target = self.target.chars().take(128).collect();
         Entry {
             timestamp: now(),
-            actor: caller.actor,
-            from: caller.from,
+            actor: caller.actor.clone(),
+            from: caller.from.clone(),
             action: self.action.to_owned(),
             target,
-            details: self.details,
-            result: match outcome {
-                Ok(_) => "done".to_owned(),
-                Err(problem) => problem.error.clone(),
-            },
+            details: self.details.clone(),
+            result: result.to_owned(),
         }
     }
 }

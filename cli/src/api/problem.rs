@@ -37,6 +37,10 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, error)
     }
 
+    pub(crate) fn unavailable(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         let error = "this route has no such method; see /openapi.json";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, error)

@@ -57,6 +57,21 @@ pub(crate) struct ReloadDone {
     pub(crate) took_ms: f64,
 }
 
+/// Rules that are told of.
+const HOTTEST: usize = 20;
+
+/// How often a rule has matched.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct RuleHits {
+    pub(crate) id: u64,
+    /// Requests that it has matched.
+    pub(crate) matches: u64,
+    /// Of these, those that were stopped for it.
+    pub(crate) stops: u64,
+    /// What it says of itself, of the first match.
+    pub(crate) message: String,
+}
+
 /// A pack that is to be tried.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -127,12 +142,23 @@ pub(crate) struct ShadowEnded {
 /// What requests are judged by
 #[utoipa::path(get, path = "/v1/packs", responses((status = 200, body = RulesInForce)))]
 pub(crate) async fn packs(State(desk): State<Arc<Desk>>) -> Json<RulesInForce> {
-    let rules = desk.handle.rules();
-    let packs = rules.iter().flat_map(|it| it.packs.iter().cloned());
     Json(RulesInForce {
         rules: desk.rules(),
-        packs: packs.map(Into::into).collect(),
+        packs: desk.packs().into_iter().map(Into::into).collect(),
     })
+}
+
+/// The rules that have matched most, since start
+#[utoipa::path(get, path = "/v1/rules/hits", responses((status = 200, body = Vec<RuleHits>)))]
+pub(crate) async fn hits(State(desk): State<Arc<Desk>>) -> Json<Vec<RuleHits>> {
+    let hottest = desk.log.hottest(HOTTEST).into_iter();
+    let hits = hottest.map(|(id, hits)| RuleHits {
+        id,
+        matches: hits.matches,
+        stops: hits.stops,
+        message: hits.message,
+    });
+    Json(hits.collect())
 }
 
 /// Read the configuration anew: rules, packs, limits, policy, certificates
@@ -217,6 +243,12 @@ fn wish(action: &'static str, target: &str) -> Wish {
 }
 
 impl Desk {
+    /// The packs in force, in order.
+    pub(crate) fn packs(&self) -> Vec<PackVersion> {
+        let rulebook = self.handle.rules();
+        rulebook.map_or_else(Vec::new, |it| it.packs.to_vec())
+    }
+
     /// Rules that requests are judged by; none where they are not.
     pub(crate) fn rules(&self) -> Option<usize> {
         let rulebook = self.handle.rules()?;

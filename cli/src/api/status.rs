@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Desk;
+use super::rules::PackInForce;
 
 /// A beat of the sensor's thread comes each second; after so long without one it is not well.
 const BEAT_OVERDUE: Duration = Duration::from_secs(5);
@@ -42,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) services: Vec<ServiceStatus>,
     /// Rules that requests are judged by; null where they are not.
     pub(crate) rules: Option<usize>,
+    /// The rule packs in force, in order.
+    pub(crate) packs: Vec<PackInForce>,
     /// Null where Clew runs without one.
     pub(crate) sensor: Option<SensorStatus>,
     pub(crate) bans: BansStatus,
@@ -99,6 +102,7 @@ impl Desk {
             accepting: self.handle.is_accepting(),
             services: self.about.services.clone(),
             rules: self.rules(),
+            packs: self.packs().into_iter().map(Into::into).collect(),
             sensor: self.about.mode.is_some().then(|| self.sensor()),
             bans: BansStatus {
                 in_force: self.bans.len(),

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::serve::Sockets;
 use super::*;
 use crate::config::Overrides;
+use crate::raw::OpenOrClosed;
 use crate::reload::Source;
 use crate::store::Store;
 use crate::{audit, banning};
@@ -68,7 +69,8 @@ pub(crate) fn desk(state: &Path) -> Desk {
             missing: Vec::new(),
             dry_run: false,
         },
-        audit: Audit::open(state).expect("audit"),
+        audit: Audit::open(state, OpenOrClosed::Open).expect("audit"),
+        log: Ears::default(),
         reloader: Arc::new(Reloader::new(source, handle.clone(), None, &configuration)),
         state: state.to_owned(),
     }
@@ -223,6 +225,33 @@ fn cases() -> Vec<(&'static str, &'static str, String, &'static str, u16)> {
         ("GET", show, format!("/v1/incidents/{INCIDENT}"), "", 200),
         ("GET", show, other, "", 404),
         ("GET", show, own("/v1/incidents/last"), "", 400),
+        ("GET", "/v1/log", own("/v1/log"), "", 200),
+        ("GET", "/v1/packs", own("/v1/packs"), "", 200),
+        ("GET", "/v1/rules/hits", own("/v1/rules/hits"), "", 200),
+        ("POST", "/v1/reload", own("/v1/reload"), "", 200),
+        ("GET", "/v1/shadow", own("/v1/shadow"), "", 404),
+        (
+            "POST",
+            "/v1/shadow",
+            own("/v1/shadow"),
+            r#"{"name":"absent"}"#,
+            409,
+        ),
+        (
+            "POST",
+            "/v1/shadow",
+            own("/v1/shadow"),
+            r#"{"name":"No name"}"#,
+            400,
+        ),
+        (
+            "POST",
+            "/v1/shadow",
+            own("/v1/shadow"),
+            r#"{"name":"a","version":"one"}"#,
+            400,
+        ),
+        ("DELETE", "/v1/shadow", own("/v1/shadow"), "", 200),
         ("GET", "/openapi.json", own("/openapi.json"), "", 200),
         ("GET", "/metrics", own("/metrics"), "", 200),
         ("GET", "/live", own("/live"), "", 200),

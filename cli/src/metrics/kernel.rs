@@ -79,6 +79,16 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<Family> {
             snapshot.pulse.map(|it| it.queued_records as f64),
         ),
     ];
+    let proofs = snapshot.incidents.iter();
+    let proofs = proofs.map(|(proof, count)| Sample::with(&[proof], *count as f64));
+    families.push(
+        Family::plain(
+            "clew_incidents",
+            "Incidents by what their attribution rests on at first",
+            Values::Counter(proofs.collect()),
+        )
+        .labelled(&["proof"]),
+    );
     families.extend(of("sensor", SENSOR, sums.map(|it| it.sensor)));
     families.extend(of("correlator", CORRELATOR, sums.map(|it| it.correlator)));
     families

@@ -7,12 +7,14 @@
 mod document;
 mod edge;
 mod kernel;
+mod log;
 mod process;
 
 use std::fmt::{self, Error};
 use std::time::Duration;
 
 use clew_protocol::Moment;
+use clew_protocol::report::PackVersion;
 use clew_proxy::{Counters, Endings};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -45,6 +47,11 @@ pub(crate) struct Snapshot {
     lost_log_lines: u64,
     audit_failures: u64,
     unwritten_incidents: u64,
+    block_log: Option<clew_blocklog::Counters>,
+    rules: usize,
+    packs: Vec<PackVersion>,
+    /// Incidents by proof.
+    incidents: Vec<(&'static str, u64)>,
     process: Process,
 }
 
@@ -78,6 +85,10 @@ impl Snapshot {
             lost_log_lines: crate::log::lost(),
             audit_failures: desk.audit.failures(),
             unwritten_incidents: desk.incidents.unwritten(),
+            block_log: desk.log.log_counters(),
+            rules: desk.rules().unwrap_or_default(),
+            packs: desk.packs(),
+            incidents: desk.incidents.by_proof().collect(),
             process: Process::read(),
         }
     }
@@ -99,6 +110,7 @@ impl Snapshot {
         [
             edge::families(self),
             kernel::families(self),
+            log::families(self),
             process::families(self),
         ]
         .concat()
@@ -251,12 +263,37 @@ impl Collector for Snapshot {
 mod tests {
     use super::*;
 
+    fn block_log() -> clew_blocklog::Counters {
+        clew_blocklog::Counters {
+            refused: 0,
+            queue_bytes: 0,
+            events: 7,
+            spool: Some(clew_blocklog::SpoolCounters::default()),
+            sinks: vec![clew_blocklog::SinkCounters {
+                name: "siem".to_owned(),
+                sent: 7,
+                refused: 0,
+                retried: 0,
+                dropped: 0,
+                waiting_events: 0,
+                waiting_bytes: 0,
+                last_error: None,
+            }],
+        }
+    }
+
     #[test]
     fn both_formats_have_every_family_once() {
         let snapshot = Snapshot {
             pulse: Some(Pulse::default()),
             sensor_healthy: Some(true),
             beat_age: Some(Duration::ZERO),
+            incidents: vec![("sole", 1)],
+            packs: vec![PackVersion {
+                name: "shop".to_owned(),
+                version: "1.0.0".to_owned(),
+            }],
+            block_log: Some(block_log()),
             ..Snapshot::default()
         };
         for open_metrics in [true, false] {

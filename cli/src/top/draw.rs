@@ -29,8 +29,12 @@ pub(super) fn screen(frame: &mut Frame<'_>, view: &View) {
         Constraint::Fill(1),
     ])
     .areas(frame.area());
-    let [edge, bans] =
-        Layout::horizontal([Constraint::Length(44), Constraint::Fill(1)]).areas(middle);
+    let [edge, rules, bans] = Layout::horizontal([
+        Constraint::Length(44),
+        Constraint::Fill(1),
+        Constraint::Fill(1),
+    ])
+    .areas(middle);
     panel(
         frame,
         head,
@@ -39,6 +43,13 @@ pub(super) fn screen(frame: &mut Frame<'_>, view: &View) {
         is_well(view),
     );
     panel(frame, edge, "edge", edge_lines(view), true);
+    panel(
+        frame,
+        rules,
+        "rules that match most",
+        rule_lines(view),
+        true,
+    );
     let title = format!("bans: {}", view.bans.total);
     panel(frame, bans, &title, ban_lines(view), true);
     panel(frame, incidents, "incidents", incident_lines(view), true);
@@ -62,6 +73,7 @@ pub(super) fn text(view: &View) -> String {
     for (title, lines) in [
         ("", head_lines(view)),
         ("edge", edge_lines(view)),
+        ("rules that match most", rule_lines(view)),
         ("bans", ban_lines(view)),
         ("incidents", incident_lines(view)),
     ] {
@@ -154,6 +166,17 @@ fn edge_lines(view: &View) -> Vec<String> {
     ended
         .chain(sums.map(|(name, sum)| format!("{name:28} {sum:>12}")))
         .collect()
+}
+
+fn rule_lines(view: &View) -> Vec<String> {
+    let packs = view.status.packs.iter();
+    let packs = packs.map(|it| format!("pack {} {}", it.name, it.version));
+    let hits = view.hits.iter();
+    let hits = hits.map(|it| {
+        let (id, matches, stops) = (it.id, it.matches, it.stops);
+        format!("{id:>9} {matches:>8} ({stops} stopped)  {}", it.message)
+    });
+    packs.chain(hits).collect()
 }
 
 fn ban_lines(view: &View) -> Vec<String> {

@@ -17,6 +17,7 @@ use crate::api::bans::BanList;
 use crate::api::client::Client;
 use crate::api::counters::CounterSums;
 use crate::api::incidents::IncidentList;
+use crate::api::rules::RuleHits;
 use crate::api::status::Status;
 use screen::{Screen, Wish};
 
@@ -33,6 +34,7 @@ pub(super) struct Reading {
     counters: CounterSums,
     bans: BanList,
     incidents: IncidentList,
+    hits: Vec<RuleHits>,
 }
 
 /// What has happened between two readings, and what is now.
@@ -43,6 +45,8 @@ pub(super) struct View {
     pub(super) counters: CounterSums,
     pub(super) bans: BanList,
     pub(super) incidents: IncidentList,
+    /// The rules that match most.
+    pub(super) hits: Vec<RuleHits>,
 }
 
 /// A second.
@@ -103,6 +107,7 @@ impl Reading {
             counters: client.get("/v1/counters")?,
             bans: client.get("/v1/bans?limit=16")?,
             incidents: client.get("/v1/incidents?limit=16")?,
+            hits: client.get("/v1/rules/hits")?,
             at: Instant::now(),
         })
     }
@@ -117,6 +122,7 @@ impl View {
             counters: now.counters,
             bans: now.bans,
             incidents: now.incidents,
+            hits: now.hits,
         }
     }
 }
@@ -135,7 +141,9 @@ impl Rates {
         };
         Self {
             requests_per_second: rate(&|it| ended(it, &[])),
-            blocked_per_second: rate(&|it| ended(it, &["denied", "banned", "cancelled"])),
+            blocked_per_second: rate(&|it| {
+                ended(it, &["denied", "banned", "limited", "cancelled"])
+            }),
             failed_per_second: rate(&|it| ended(it, &["failed"])),
             connections_per_second: rate(&|it| it.edge.get("connections").copied().unwrap_or(0)),
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clew_protocol::Sequence;
 use clew_protocol::request::RequestStarted;
-use clew_proxy::{Config, StopCount};
+use clew_proxy::{Config, OnFailure, StopCount};
 
 use crate::stage::{Client, Connection, PATIENCE, Script, Stage, echo, ok, wait_until};
 use crate::tls_stage::{Secure, on_runtime, request};
@@ -254,4 +254,45 @@ fn streams_of_one_connection_wait_alike() -> Result<()> {
         ensure!(first.status() == 403 && second.status() == 200);
         Ok(())
     })
+}
+
+/// Where no verdict comes, the response goes on, or is refused, as it was told to.
+#[test]
+fn an_overdue_verdict_fails_open_or_closed() -> Result<()> {
+    for (overdue, status) in [(OnFailure::Open, 200), (OnFailure::Closed, 503)] {
+        let kernel = Kernel::default();
+        let stage = Stage::with(ok, |config| {
+            kernel.counted(config);
+            if let Some(tagging) = &mut config.tagging {
+                tagging.hold_span = Duration::from_millis(100);
+                tagging.overdue = overdue;
+            }
+        })?;
+        kernel.stop();
+        let mut client = stage.client()?;
+        client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
+        let response = client.response()?;
+        ensure!(response.status == status, "{overdue:?}: {response:?}");
+        ensure!(stage.handle.counters().unjudged_responses > 0);
+    }
+    Ok(())
+}
+
+/// Where the correlator does not keep up, requests go on unfollowed, or are refused, as it was told to.
+#[test]
+fn a_full_queue_fails_open_or_closed() -> Result<()> {
+    for (unrecorded, status) in [(OnFailure::Open, 200), (OnFailure::Closed, 503)] {
+        let (send, kept) = std::sync::mpsc::sync_channel(0);
+        let stage = Stage::with(ok, |config| {
+            if let Some(tagging) = &mut config.tagging {
+                tagging.records = send;
+                tagging.unrecorded = unrecorded;
+            }
+        })?;
+        let answered = stage.client()?.get("/")?.status;
+        ensure!(answered == status, "{unrecorded:?}: {answered}");
+        ensure!(stage.handle.counters().lost_records > 0);
+        drop(kept);
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clew_protocol::request::{ProxyRecord, RequestEnded, RequestStarted};
 use clew_protocol::{IncidentId, ProxyId, Sequence, TokenKey};
 use clew_proxy::{
-    Announcer, Config, Edge, Handle, ListenerConfig, ServiceConfig, StopCount, Tagging,
+    Announcer, Config, Edge, Handle, ListenerConfig, OnFailure, ServiceConfig, StopCount, Tagging,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -181,6 +181,8 @@ impl Stage {
             announcer: Announcer::new(|_| true),
             stops: StopCount::new(|| 0),
             hold_span: Duration::from_secs(1),
+            overdue: OnFailure::Open,
+            unrecorded: OnFailure::Open,
         });
         adjust(&mut config);
         let edge = Edge::bind(config)?;
