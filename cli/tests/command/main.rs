@@ -6,6 +6,7 @@ mod faults;
 mod life;
 mod packs;
 mod proofs;
+mod reload;
 mod rules;
 mod stage;
 mod steering;
@@ -36,13 +37,14 @@ fn main() {
         proofs::TESTS,
         faults::TESTS,
         steering::PRIVILEGED,
+        reload::PRIVILEGED,
     ]
     .concat();
     let privileged = privileged
         .into_iter()
         .filter(is_chosen)
         .map(|test| trial(test).with_ignored_flag(!root));
-    let others = [rules::TESTS, packs::TESTS, steering::TESTS].concat();
+    let others = [rules::TESTS, packs::TESTS, reload::TESTS, steering::TESTS].concat();
     let others = others.into_iter().filter(is_chosen).map(trial);
     let trials = privileged.chain(others);
     libtest_mimic::run(&arguments, trials.collect()).exit();

@@ -54,23 +54,43 @@ impl Stage {
             env!("CARGO_MANIFEST_DIR"),
             "/../sensor/tests/kernel/backend.py"
         );
-        Self::before(&[script, "127.0.0.1", "65536"], false, more)
+        Self::before(&[script, "127.0.0.1", "65536"], |at, upstream| {
+            start(at, upstream, more)
+        })
+    }
+
+    /// In front of the same with a configuration, beside which comes a service with that backend.
+    pub(crate) fn with_config(text: impl Fn(&Path) -> String) -> Result<Self> {
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../sensor/tests/kernel/backend.py"
+        );
+        Self::before(&[script, "127.0.0.1", "65536"], |at, upstream| {
+            launch_with(at, upstream, &text(at))
+        })
     }
 
     /// In front of a backend with a thread for each connection, which is told what to do by files of the
     /// stage's directory.
     pub(crate) fn with_threads() -> Result<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/backend.py");
-        Self::before(&[script], false, &[])
+        Self::before(&[script], |at, upstream| start(at, upstream, &[]))
     }
 
     /// The same, and what it writes in the stage's directory is remembered.
     pub(crate) fn watching_its_files() -> Result<Self> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/command/backend.py");
-        Self::before(&[script], true, &[])
+        Self::before(&[script], |at, upstream| {
+            let files = format!("[service.files]\nweb_root = [\"{}\"]", at.display());
+            let sensor = "[sensor]\ntrace_opens = true\n";
+            launch_with(at, upstream, &format!("{files}\n{sensor}"))
+        })
     }
 
-    fn before(script: &[&str], watches: bool, more: &[&str]) -> Result<Self> {
+    fn before(
+        script: &[&str],
+        launch: impl FnOnce(&Path, u16) -> Result<(Process, u16)>,
+    ) -> Result<Self> {
         let directory = shared_directory()?;
         let backend = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "/usr/bin/python3"])
@@ -83,18 +103,7 @@ impl Stage {
         let out = backend.0.stdout.take().context("no output")?;
         BufReader::new(out).read_line(&mut line)?;
         let upstream = line.trim().parse()?;
-        let at = directory.path();
-        let (clew, port) = if watches {
-            let service =
-                format!("[[service]]\nname = \"it\"\nupstreams = [\"127.0.0.1:{upstream}\"]");
-            let files = format!("[service.files]\nweb_root = [\"{}\"]", at.display());
-            let config = at.join("clew.toml");
-            let text = format!("[sensor]\ntrace_opens = true\n{service}\n{files}\n");
-            std::fs::write(&config, text)?;
-            launch(at, &["--config", &config.to_string_lossy()])?
-        } else {
-            start(at, upstream, more)?
-        };
+        let (clew, port) = launch(directory.path(), upstream)?;
         Ok(Self {
             directory,
             upstream,
@@ -129,6 +138,14 @@ impl Stage {
     pub(crate) fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.directory.path().join("log"))?)
     }
+}
+
+/// Starts clew with a service in front of the backend, and `text` behind it, in `clew.toml`.
+fn launch_with(at: &Path, upstream: u16, text: &str) -> Result<(Process, u16)> {
+    let config = at.join("clew.toml");
+    let service = format!("[[service]]\nname = \"it\"\nupstreams = [\"127.0.0.1:{upstream}\"]");
+    std::fs::write(&config, format!("{service}\n{text}\n"))?;
+    launch(at, &["--config", &config.to_string_lossy()])
 }
 
 /// A directory that the user clew becomes can pass through.

@@ -246,7 +246,8 @@ fn the_sensor_is_part_of_being_ready() -> Result<()> {
     let stage = Stage::new(&[])?;
     wait_until("the sensor is tended", || {
         let status = stage.json(&["status"])?;
-        Ok(status["sensor"]["healthy"] == true && status["mode"] == "enforce")
+        let is_well = status["sensor"]["healthy"] == true && status["accepting"] == true;
+        Ok(is_well && status["mode"] == "enforce")
     })?;
     let socket = stage.directory.path().join("state/admin.sock");
     let mut stream = UnixStream::connect(socket)?;
