@@ -78,12 +78,25 @@ fn what_passes_is_told_only_if_a_rule_has_matched() -> Result<()> {
     let (stage, reports) = told(ok, text, |_| {})?;
     let mut client = stage.client()?;
     ensure!(client.get("/?a=1")?.status == 200);
-    ensure!(client.get("/?a=b")?.status == 200);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    client.send(&format!(
+        "GET /?a=b HTTP/1.1\r\nHost: a\r\ntraceparent: {parent}\r\ntracestate: a=b\r\n\r\n"
+    ))?;
+    ensure!(client.response()?.status == 200);
+    stage.upstream_head()?;
+    // The trace goes on behind the edge as it came.
+    let head = stage.upstream_head()?;
+    ensure!(head.contains(&format!("traceparent: {parent}")) && head.contains("tracestate: a=b"));
     let report = reports.recv_timeout(PATIENCE)?;
     ensure!(report.outcome == Outcome::Detected && report.target == "/?a=b");
     ensure!(report.status == Some(200) && report.response_body_bytes == 2);
     ensure!(report.upstream == Some(stage.upstream) && report.service.as_deref() == Some("test"));
     ensure!(report.timing.upstream.is_some());
+    ensure!(
+        report
+            .trace
+            .is_some_and(|it| it.parent_id.as_deref() == Some("b7ad6b7169203331"))
+    );
     ensure!(reports.try_recv().is_err());
     Ok(())
 }
