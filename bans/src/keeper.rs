@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::register::{Ban, Banned, Cause, Order, Refusal, Register};
 use crate::store::{Store, StoreError};
-use crate::{Policy, Wall};
+use crate::{Measure, Policy, Wall};
 
 /// Most sources that one transaction writes: others wait for the lock while they are collected.
 const BATCH: usize = 1024;
@@ -141,6 +141,16 @@ impl Keeper {
         let thread = thread.spawn(move || inner.write_all(store))?;
         self.0.state().thread = Some(thread);
         Ok(())
+    }
+
+    /// Punishes otherwise from now on; what is in force stays as it is.
+    pub fn set_measure(&self, measure: Measure) {
+        self.0.state().register.set_measure(measure);
+    }
+
+    /// How offences are punished.
+    pub fn measure(&self) -> Measure {
+        self.0.state().register.measure()
     }
 
     /// Bans; it is in force when this returns.

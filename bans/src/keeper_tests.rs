@@ -31,9 +31,12 @@ impl Table for Barred {
 
 fn policy() -> Policy {
     Policy {
-        span: Duration::from_secs(60),
-        escalation: 4,
-        longest: Duration::from_secs(1000),
+        measure: Measure {
+            by_verdict: true,
+            span: Duration::from_secs(60),
+            escalation: 4,
+            longest: Duration::from_secs(1000),
+        },
         memory: Duration::from_secs(3600),
         ipv4_prefix: 32,
         ipv6_prefix: 64,

@@ -16,7 +16,7 @@ mod store;
 mod wall;
 
 pub use keeper::{Durability, Keeper, Stamp, Table, Tally};
-pub use policy::Policy;
+pub use policy::{Measure, Policy};
 pub use register::{Ban, Banned, Cause, Order, Refusal, Register, Span};
 pub use store::{Store, StoreError};
 pub use wall::Wall;

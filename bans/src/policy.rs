@@ -8,12 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// The configuration's word on bans.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Of a first offence.
-    pub span: Duration,
-    /// Each further offence is punished so many times longer; 1: all the same.
-    pub escalation: u32,
-    /// No ban that the policy measures is longer.
-    pub longest: Duration,
+    /// What may change while bans are in force.
+    pub measure: Measure,
     /// How long after the end of a ban the next offence of that source is a further one.
     pub memory: Duration,
     /// Bits of an IPv4 address that make up a source, 1 to 32.
@@ -27,6 +23,19 @@ pub struct Policy {
     pub shared: Vec<IpNet>,
     /// Bans are entered and told, and refuse nobody.
     pub dry_run: bool,
+}
+
+/// How offences are punished from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// Verdicts ban; else by hand alone.
+    pub by_verdict: bool,
+    /// Of a first offence.
+    pub span: Duration,
+    /// Each further offence is punished so many times longer; 1: all the same.
+    pub escalation: u32,
+    /// No ban that the policy measures is longer.
+    pub longest: Duration,
 }
 
 impl Policy {
@@ -53,14 +62,15 @@ impl Policy {
 
     /// How long the offence of this number (1 is the first) is punished.
     pub fn span_of(&self, offence: u32) -> Duration {
-        let factor = self
+        let measure = &self.measure;
+        let factor = measure
             .escalation
             .max(1)
             .checked_pow(offence.saturating_sub(1));
-        let span = factor.and_then(|factor| self.span.checked_mul(factor));
+        let span = factor.and_then(|factor| measure.span.checked_mul(factor));
         // Whoever configures a first ban beyond the longest means it.
         span.unwrap_or(Duration::MAX)
-            .min(self.longest.max(self.span))
+            .min(measure.longest.max(measure.span))
     }
 
     fn widened(&self, address: IpAddr) -> IpNet {
@@ -102,9 +112,12 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
-            span: Duration::from_secs(60),
-            escalation: 4,
-            longest: Duration::from_secs(1000),
+            measure: Measure {
+                by_verdict: true,
+                span: Duration::from_secs(60),
+                escalation: 4,
+                longest: Duration::from_secs(1000),
+            },
             memory: Duration::from_secs(3600),
             ipv4_prefix: 32,
             ipv6_prefix: 64,

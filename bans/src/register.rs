@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::Wall;
-use crate::policy::{Policy, canonical};
+use crate::policy::{Measure, Policy, canonical};
 
 /// Most bytes of a reason.
 pub(crate) const REASON_BYTES: usize = 256;
@@ -166,6 +166,16 @@ impl Register {
         }
     }
 
+    /// Punishes otherwise from now on; what is in force stays as it is.
+    pub fn set_measure(&mut self, measure: Measure) {
+        self.policy.measure = measure;
+    }
+
+    /// How it punishes.
+    pub fn measure(&self) -> Measure {
+        self.policy.measure
+    }
+
     /// Bans, by the policy. A verdict never shortens a ban, and what happens during one is no further offence: it
     /// was on its way. By hand it lasts just as long as it is told to. When the register is full, the ban that
     /// ends first goes.
@@ -180,7 +190,7 @@ impl Register {
         let before = self.bans.get(&source).cloned();
         // A dry run's ban has refused nobody: what follows is the first that counts.
         let before = before.filter(|it| it.dry_run == self.policy.dry_run && it.until > now);
-        let (offence, span) = self.measure(order, source, before.as_ref(), now)?;
+        let (offence, span) = self.measured(order, source, before.as_ref(), now)?;
         let mut ban = Ban {
             source,
             since: before.as_ref().map_or(now, |it| it.since),
@@ -295,7 +305,7 @@ impl Register {
             );
         }
         for (source, offences) in offences {
-            let last = offences.last.min(now.after(self.policy.longest));
+            let last = offences.last.min(now.after(self.policy.measure.longest));
             self.remember(source, offences.count, last);
         }
         while !self.sweep(now) {}
@@ -366,7 +376,7 @@ impl Register {
     }
 
     /// Which offence it is, and how long the ban.
-    fn measure(
+    fn measured(
         &self,
         order: &Order,
         source: IpNet,
@@ -378,7 +388,7 @@ impl Register {
             return is_sound.then_some((0, span)).ok_or(Refusal::Span);
         }
         if self.policy.dry_run {
-            return Ok((1, self.policy.span));
+            return Ok((1, self.policy.measure.span));
         }
         let known = self.offences.get(&source);
         let known = known.filter(|it| it.last.after(self.policy.memory) > now);

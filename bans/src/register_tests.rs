@@ -4,9 +4,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn policy() -> Policy {
     Policy {
-        span: 60 * SECOND,
-        escalation: 4,
-        longest: 1000 * SECOND,
+        measure: Measure {
+            by_verdict: true,
+            span: 60 * SECOND,
+            escalation: 4,
+            longest: 1000 * SECOND,
+        },
         memory: 3600 * SECOND,
         ipv4_prefix: 32,
         ipv6_prefix: 64,

@@ -1,25 +1,22 @@
 //! Bans: the keeper's word at the edge.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use clew_bans::{Ban, Cause, Keeper, Order, Policy, Refusal, Span, Store, Table, Wall};
+use clew_bans::{Ban, Cause, Keeper, Order, Refusal, Span, Store, Table, Wall};
 use clew_protocol::{IncidentId, Moment};
 use clew_proxy::Handle;
 use ipnet::IpNet;
 
+use crate::config::Configuration;
+
 const FILE: &str = "bans.redb";
 
 /// Takes over the bans of an earlier run, and has the edge refuse them.
-pub(crate) fn open(
-    state: &Path,
-    policy: Policy,
-    capacity: usize,
-    handle: Handle,
-) -> Result<Keeper> {
-    let store = Store::open(&state.join(FILE))?;
+pub(crate) fn open(configuration: &Configuration, handle: Handle) -> Result<Keeper> {
+    let store = Store::open(&configuration.state.join(FILE))?;
+    let (policy, capacity) = (configuration.bans.clone(), configuration.limits.bans);
     let keeper = Keeper::open(store, policy, capacity, AtEdge(handle), steady())?;
     if !keeper.is_empty() {
         tracing::info!(bans = keeper.len(), "bans of an earlier run are in force");
@@ -67,7 +64,7 @@ pub(crate) fn by_limit(keeper: &Keeper, client: IpAddr, limit: &str) {
     }
 }
 
-/// Bans whom a verdict has named, for so long; none in a dry run.
+/// Bans whom a verdict has named, for so long; none in a dry run, and where verdicts do not ban.
 ///
 /// # Errors
 ///
@@ -77,6 +74,10 @@ pub(crate) fn by_verdict(
     address: IpAddr,
     incident: IncidentId,
 ) -> Result<Option<Duration>, Refusal> {
+    if !keeper.measure().by_verdict {
+        tracing::info!(%address, %incident, "not banned: verdicts do not ban");
+        return Ok(None);
+    }
     let (banned, _) = keeper.ban(&Order {
         cause: Cause::Verdict(address, incident),
         span: Span::Policy,

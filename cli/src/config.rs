@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use clew_bans::Measure;
 use clew_correlator::profile::Profile;
+use clew_packs::policy::BanPolicy;
 use clew_packs::store::Store;
 use clew_packs::{Pack, PackName};
 use clew_proxy::{
@@ -37,7 +39,6 @@ pub(crate) struct Configuration {
     pub(crate) shutdown_grace: Duration,
     /// None: the edge runs alone.
     pub(crate) sensor: Option<SensorConfiguration>,
-    pub(crate) ban: bool,
     pub(crate) bans: clew_bans::Policy,
     /// Interfaces that banned sources are refused at.
     pub(crate) ban_interfaces: Vec<String>,
@@ -111,6 +112,7 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
     let packs = packs(&raw, overrides, &state)?;
     let inspection = Inspection::load(&raw.rules, &overrides.rules, &packs)?;
     let said = &inspection.compiled.policy;
+    let said_of_bans = said.ban.clone();
     let sensor = match raw.sensor.enabled && !overrides.no_sensor {
         true => Some(sensor(&raw, overrides, &services, &state, said)?),
         false => None,
@@ -134,8 +136,7 @@ fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
         inspection,
         packs,
         shutdown_grace: Duration::from_secs(raw.edge.shutdown_grace_seconds),
-        ban: raw.ban.enabled,
-        bans: bans(&raw)?,
+        bans: bans(&raw, said_of_bans.as_ref())?,
         admin: Remote::check(&raw.admin)?,
         observe: raw.observe.listen,
         pages: pages(&raw.pages)?,
@@ -366,7 +367,8 @@ fn limits(raw: &raw::LimitsTable) -> Result<Limits> {
     Ok(limits)
 }
 
-fn bans(raw: &raw::Root) -> Result<clew_bans::Policy> {
+/// The configuration's word on bans, and that of the packs where they have one.
+fn bans(raw: &raw::Root, packs: Option<&BanPolicy>) -> Result<clew_bans::Policy> {
     let table = &raw.ban;
     for (key, bits, most) in [
         ("ipv4_prefix", table.ipv4_prefix, 32),
@@ -386,9 +388,14 @@ fn bans(raw: &raw::Root) -> Result<clew_bans::Policy> {
     let mut never = networks("ban.never", &table.never)?;
     never.extend(networks("trust.hops", &raw.trust.hops)?);
     Ok(clew_bans::Policy {
-        span: Duration::from_secs(table.seconds),
-        escalation: table.escalation,
-        longest: Duration::from_secs(table.longest_seconds),
+        measure: Measure {
+            by_verdict: packs.and_then(|it| it.enabled).unwrap_or(table.enabled),
+            span: packs
+                .and_then(|it| it.span)
+                .unwrap_or(Duration::from_secs(table.seconds)),
+            escalation: packs.map_or(table.escalation, |it| it.escalation),
+            longest: packs.map_or(Duration::from_secs(table.longest_seconds), |it| it.most),
+        },
         memory: Duration::from_secs(table.memory_seconds),
         ipv4_prefix: table.ipv4_prefix,
         ipv6_prefix: table.ipv6_prefix,

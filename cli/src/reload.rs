@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use clew_bans::{Keeper, Measure};
 use clew_packs::{PackName, Trial};
 use clew_protocol::TokenKey;
 use clew_protocol::report::PackVersion;
@@ -103,6 +104,7 @@ pub(crate) struct PolicyDesk {
 pub(crate) struct Reloader {
     source: Source,
     handle: Handle,
+    bans: Keeper,
     /// None without a sensor.
     policy: Option<PolicyDesk>,
     /// One at a time; and what was in force at start, table by table, in words.
@@ -123,13 +125,14 @@ pub(crate) struct Reloaded {
 impl Reloader {
     pub(crate) fn new(
         source: Source,
-        handle: Handle,
+        (handle, bans): (Handle, Keeper),
         policy: Option<PolicyDesk>,
         configuration: &Configuration,
     ) -> Self {
         Self {
             source,
             handle,
+            bans,
             policy,
             at_start: Mutex::new(fixed(configuration)),
         }
@@ -146,6 +149,7 @@ impl Reloader {
         let before = self.handle.rules().context("the edge has no rules")?;
         let configuration = self.source.tried(&before.packs)?;
         self.enter_policy(&configuration)?;
+        self.bans.set_measure(configuration.bans.measure);
         let inspection = &configuration.inspection;
         self.handle.set_rules(inspection.rulebook(&before.limits));
         inspection.introduce();
@@ -202,6 +206,20 @@ impl Reloader {
     }
 }
 
+/// Of bans all but how offences are punished.
+fn bans(configuration: &Configuration) -> String {
+    let bans = clew_bans::Policy {
+        measure: Measure {
+            by_verdict: false,
+            span: Duration::ZERO,
+            escalation: 1,
+            longest: Duration::ZERO,
+        },
+        ..configuration.bans.clone()
+    };
+    format!("{bans:?} {:?}", configuration.ban_interfaces)
+}
+
 /// What a restart alone changes, in words.
 fn fixed(configuration: &Configuration) -> Vec<(&'static str, String)> {
     let it = configuration;
@@ -223,10 +241,7 @@ fn fixed(configuration: &Configuration) -> Vec<(&'static str, String)> {
             format!("{:?} {:?}", it.trusted_hops, it.shared_addresses),
         ),
         ("sensor", format!("{sensor:?}")),
-        (
-            "ban",
-            format!("{} {:?} {:?}", it.ban, it.bans, it.ban_interfaces),
-        ),
+        ("ban", bans(it)),
         ("log", format!("{:?}", it.log)),
         ("pages", format!("{:?}", it.pages)),
         ("admin", format!("{:?} {:?}", it.admin, it.observe)),

@@ -80,14 +80,16 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     }
     let offer = Offer::bind(&configuration.state)?;
     let store = Store::open(&configuration.state)?;
-    let reloader = Reloader::new(source, edge.handle(), policy, &configuration);
+    let bans = banning::open(&configuration, edge.handle())?;
+    let shared = (edge.handle(), bans.clone());
+    let reloader = Reloader::new(source, shared, policy, &configuration);
     let reloader = Arc::new(reloader);
     let desk = desk(
         &configuration,
         &edge.handle(),
         kernel.as_ref(),
         &store,
-        (reloader.clone(), ears.clone()),
+        (reloader.clone(), ears.clone(), bans),
     )?;
     if let Some(account) = &account {
         let sockets = [admin.path(), offer.path()];
@@ -180,10 +182,9 @@ fn desk(
     handle: &Handle,
     kernel: Option<&Kernel>,
     store: &Store,
-    (reloader, ears): (Arc<Reloader>, Ears),
+    (reloader, ears, bans): (Arc<Reloader>, Ears, Keeper),
 ) -> Result<Desk> {
     let state = &configuration.state;
-    let (policy, capacity) = (configuration.bans.clone(), configuration.limits.bans);
     let services = configuration.services.iter().map(|service| ServiceStatus {
         name: service.name.clone(),
         hosts: service.hosts.clone(),
@@ -191,7 +192,7 @@ fn desk(
     });
     let missing = kernel.map(|it| it.sensor.missing()).unwrap_or_default();
     Ok(Desk {
-        bans: banning::open(state, policy, capacity, handle.clone())?,
+        bans,
         handle: handle.clone(),
         latest: Latest::default(),
         incidents: store.recent(),
@@ -256,11 +257,7 @@ fn tend(
         handle: shared.handle.clone(),
         bans: shared.bans.clone(),
         writer: Writer::start(store)?,
-        correlator: correlator(
-            configuration.ban,
-            configuration.bans.span,
-            settings.redact_environment,
-        ),
+        correlator: correlator(configuration.bans.measure.span, settings.redact_environment),
         learning: learning(&settings)?,
         keep_programs: settings.keep_programs,
         policies: kernel.policies,

@@ -56,12 +56,13 @@ pub(crate) struct Learning {
 }
 
 /// The correlator for a configuration.
-pub(crate) fn correlator(ban: bool, ban_span: Duration, redact_environment: bool) -> Correlator {
+pub(crate) fn correlator(ban_span: Duration, redact_environment: bool) -> Correlator {
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Correlator::new(Config {
-        ban,
+        // Whether anybody is, is for who keeps the bans to say.
+        ban: true,
         ban_span,
         redact_environment,
         epoch_ns: wall.as_nanos() as i128 - i128::from(Moment::now().0),

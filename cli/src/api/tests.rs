@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use clew_bans::Policy;
+use clew_bans::{Measure, Policy};
 use clew_proxy::{Config, Edge, ListenerConfig, ServiceConfig};
 use serde_json::Value;
 
@@ -19,9 +19,12 @@ use crate::{audit, banning};
 
 pub(crate) fn policy() -> Policy {
     Policy {
-        span: Duration::from_secs(60),
-        escalation: 4,
-        longest: Duration::from_secs(1000),
+        measure: Measure {
+            by_verdict: true,
+            span: Duration::from_secs(60),
+            escalation: 4,
+            longest: Duration::from_secs(1000),
+        },
         memory: Duration::from_secs(3600),
         ipv4_prefix: 32,
         ipv6_prefix: 64,
@@ -48,17 +51,18 @@ pub(crate) fn desk(state: &Path) -> Desk {
             ..Overrides::default()
         },
     };
-    let configuration = source.load().expect("configuration");
+    let mut configuration = source.load().expect("configuration");
+    configuration.bans = policy();
     let edge = Edge::bind(Config {
         rules: Some(configuration.inspection.open().expect("rules")),
         shutdown_grace: Duration::ZERO,
         ..Config::new(vec![listener], services)
     });
     let handle = edge.expect("edge").handle();
-    let bans = banning::open(state, policy(), 100_000, handle.clone()).expect("bans");
+    let bans = banning::open(&configuration, handle.clone()).expect("bans");
     bans.start().expect("thread");
     Desk {
-        bans,
+        bans: bans.clone(),
         handle: handle.clone(),
         latest: Latest::default(),
         incidents: Store::open(state).expect("store").recent(),
@@ -71,7 +75,12 @@ pub(crate) fn desk(state: &Path) -> Desk {
         },
         audit: Audit::open(state, OpenOrClosed::Open).expect("audit"),
         log: Ears::default(),
-        reloader: Arc::new(Reloader::new(source, handle.clone(), None, &configuration)),
+        reloader: Arc::new(Reloader::new(
+            source,
+            (handle.clone(), bans.clone()),
+            None,
+            &configuration,
+        )),
         state: state.to_owned(),
     }
 }

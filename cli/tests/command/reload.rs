@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
         "reload::what_cannot_be_used_changes_nothing",
         what_cannot_be_used_changes_nothing,
     ),
+    ("reload::a_pack_says_how_bans_are", a_pack_says_how_bans_are),
     ("reload::a_shadow_changes_nothing", a_shadow_changes_nothing),
     ("reload::another_takes_over", another_takes_over),
     ("reload::what_fails_how_is_shown", what_fails_how_is_shown),
@@ -171,6 +172,26 @@ fn what_cannot_be_used_changes_nothing() -> Result<()> {
 
 const OWN: &str =
     "SecRuleEngine On\nSecRule REQUEST_FILENAME \"@streq /own\" \"id:1,phase:1,deny,status:403\"\n";
+
+fn a_pack_says_how_bans_are() -> Result<()> {
+    let stage = Stage::with_config(alone)?;
+    let seconds = |source: &str| -> Result<u64> {
+        let said = done(&stage, &["bans", "add", source, "--json"])?;
+        let said: serde_json::Value = serde_json::from_str(&said)?;
+        said["ban"]["seconds_left"].as_u64().context("no span")
+    };
+    ensure!(seconds("203.0.113.1")? > 3000);
+    let manifest = "name = \"p\"\nversion = \"1.0.0\"\nclew = \"0.1\"\ndescription = \"a test\"\n\
+                    mode = \"block\"\n[rules]\nfiles = []\n[ban]\nseconds = 60\n";
+    place(&stage, "1.0.0", manifest, None)?;
+    activate(&stage, "p")?;
+    ensure!((50..=60).contains(&seconds("203.0.113.2")?));
+    // What is in force stays as it is.
+    ensure!(done(&stage, &["bans", "list"])?.contains("203.0.113.1"));
+    done(&stage, &["packs", "deactivate", "p", "--allow-unsigned"])?;
+    ensure!(seconds("203.0.113.3")? > 3000);
+    Ok(())
+}
 
 fn a_shadow_changes_nothing() -> Result<()> {
     let stage = Stage::with_config(alone)?;
