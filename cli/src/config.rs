@@ -105,7 +105,8 @@ pub(crate) fn from_command_line(overrides: &Overrides) -> Result<Configuration> 
     check(raw::Root::default(), overrides)
 }
 
-fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
+/// Checks what was read.
+pub(crate) fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
     let services = services(&raw, overrides)?;
     let state = overrides.state.clone().or(raw.state.directory.clone());
     let state = state.unwrap_or_else(default_state);
@@ -334,27 +335,18 @@ fn service(raw: &raw::Service) -> ServiceConfig {
 }
 
 fn limits(raw: &raw::LimitsTable) -> Result<Limits> {
-    let default = Limits::default();
     let limits = Limits {
-        connections: raw.connections.unwrap_or(default.connections),
-        head_bytes: raw.head_bytes.unwrap_or(default.head_bytes),
-        headers: raw.headers.unwrap_or(default.headers),
-        body_bytes: raw.body_bytes.unwrap_or(default.body_bytes),
-        head_deadline: raw
-            .head_seconds
-            .map_or(default.head_deadline, Duration::from_secs),
-        body_deadline: raw
-            .body_seconds
-            .map_or(default.body_deadline, Duration::from_secs),
-        keepalive: raw
-            .keepalive_seconds
-            .map_or(default.keepalive, Duration::from_secs),
-        write_deadline: raw
-            .write_seconds
-            .map_or(default.write_deadline, Duration::from_secs),
-        h2_streams: raw.h2_streams.unwrap_or(default.h2_streams),
-        bans: raw.bans.unwrap_or(default.bans),
-        ..default
+        connections: raw.connections,
+        head_bytes: raw.head_bytes,
+        headers: raw.headers,
+        body_bytes: raw.body_bytes,
+        head_deadline: Duration::from_secs(raw.head_seconds),
+        body_deadline: Duration::from_secs(raw.body_seconds),
+        keepalive: Duration::from_secs(raw.keepalive_seconds),
+        write_deadline: Duration::from_secs(raw.write_seconds),
+        h2_streams: raw.h2_streams,
+        bans: raw.bans,
+        ..Limits::default()
     };
     ensure!(
         limits.connections > 0,

@@ -8,8 +8,10 @@ mod audit;
 mod banning;
 mod barrier;
 mod beat;
+mod command;
 mod config;
 mod ears;
+mod generated;
 mod handover;
 mod inspection;
 mod journal;
@@ -19,6 +21,7 @@ mod metrics;
 mod packs;
 mod privilege;
 mod raw;
+mod reference;
 mod reload;
 mod rules;
 mod run;
@@ -28,155 +31,21 @@ mod store;
 mod tend;
 mod top;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use clew_protocol::incident::Incident;
 use clew_sensor::doctor::Finding;
 
-use crate::ask::{AuditArgs, BansCommand};
-use crate::config::{Overrides, default_state};
-use crate::raw::ModeName;
+use crate::command::{Cli, Command, IncidentsCommand, StateArgs};
+use crate::config::Overrides;
 use crate::reload::Source;
 use crate::show::Style;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// A web application firewall that knows what a request did.
-///
-/// Clew stands in front of a service as a reverse proxy and follows each request into the
-/// service with eBPF: into threads, children and connections. A request that starts a program it
-/// should not is stopped in the kernel, cancelled, and its source banned.
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "Start here:\n  clew doctor                               what this kernel and your rights allow\n  clew run --upstream 127.0.0.1:8080        protect a service\n  clew incidents list                       what happened"
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-    /// Logs as JSON lines on standard error
-    #[arg(long, global = true)]
-    log_json: bool,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Protect a service
-    Run(RunArgs),
-    /// Check a configuration file and say what is wrong with it
-    Check {
-        /// The file
-        file: PathBuf,
-    },
-    /// Look at what this kernel and these rights allow, step by step
-    Doctor {
-        /// Remove programs that a killed clew has left in the kernel
-        #[arg(long)]
-        clean: bool,
-        /// Say what fails how with this configuration
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// What happened
-    Incidents {
-        #[command(subcommand)]
-        command: IncidentsCommand,
-    },
-    /// SecLang rules: check, evaluate, test, explain
-    Rules {
-        #[command(subcommand)]
-        command: rules::RulesCommand,
-    },
-    /// Rule packs: write, check, test, sign, install, activate
-    Packs {
-        #[command(subcommand)]
-        command: packs::PacksCommand,
-    },
-    /// Sources that are refused
-    Bans {
-        #[command(subcommand)]
-        command: BansCommand,
-    },
-    /// What the clew that runs has counted since it started
-    Counters(StateArgs),
-    /// What runs, and how it is
-    Status(StateArgs),
-    /// Have the clew that runs read its configuration anew: rules, packs, policy, certificates
-    Reload(StateArgs),
-    /// Who has changed what
-    Audit(AuditArgs),
-    /// Watch the clew that runs
-    Top(StateArgs),
-}
-
-#[derive(Args)]
-#[command(
-    after_help = "Examples:\n  clew run --upstream 127.0.0.1:8080\n  clew run --upstream 127.0.0.1:8080 --listen 0.0.0.0:80 --mode observe\n  clew run --upstream 127.0.0.1:8080 --rules /usr/share/modsecurity-crs/owasp-crs.load\n  clew run --config /etc/clew.toml"
-)]
-struct RunArgs {
-    /// Configuration file (TOML); every key is in examples/clew.toml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A backend, plain HTTP/1.1; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    upstream: Vec<SocketAddr>,
-    /// Where clients connect [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-    /// What happens to what is not allowed [default: enforce]
-    #[arg(long, value_enum)]
-    mode: Option<ModeName>,
-    /// SecLang rule files, or folders of *.conf, that requests are judged by
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    rules: Vec<PathBuf>,
-    /// Run the edge alone; needs no root, and sees nothing of what requests do
-    #[arg(long)]
-    no_sensor: bool,
-    /// Where incidents, bans and the admin socket are kept [default: /var/lib/clew for root]
-    #[arg(long, value_name = "DIRECTORY")]
-    state: Option<PathBuf>,
-    /// Take the place of the clew that serves this state directory: it hands its sockets over, finishes its requests,
-    /// and ends; clients that connect meanwhile wait
-    #[arg(long)]
-    take_over: bool,
-}
-
-#[derive(Subcommand)]
-enum IncidentsCommand {
-    /// One line each, oldest first
-    List(StateArgs),
-    /// One incident as a tree: client, request, processes, attempt, measure
-    Show {
-        /// Its id, or the start of it; "last" for the newest
-        id: String,
-        #[command(flatten)]
-        state: StateArgs,
-    },
-}
-
-#[derive(Args)]
-struct StateArgs {
-    /// The state directory that `clew run` uses [default: /var/lib/clew for root]
-    #[arg(long = "state", value_name = "DIRECTORY")]
-    directory: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl StateArgs {
-    fn directory(&self) -> PathBuf {
-        self.directory.clone().unwrap_or_else(default_state)
-    }
-}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -208,10 +77,7 @@ fn command(command: Command) -> Result<ExitCode> {
             };
             run::run(source, args.take_over)?;
         }
-        Command::Check { file } => {
-            config::load(&file, &Overrides::default())?;
-            println!("{} is valid", file.display());
-        }
+        Command::Check { file, .. } => check(file.as_deref())?,
         Command::Doctor {
             clean,
             config,
@@ -226,8 +92,22 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Reload(state) => ask::reload(&state)?,
         Command::Audit(args) => ask::audit(&args)?,
         Command::Top(state) => top::run(&state.directory(), state.json)?,
+        Command::Completions { shell } => generated::completions(shell)?,
+        Command::Man { directory } => generated::manual(directory.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Without a file the schema of all is asked for.
+fn check(file: Option<&Path>) -> Result<()> {
+    match file {
+        Some(file) => {
+            config::load(file, &Overrides::default())?;
+            println!("{} is valid", file.display());
+        }
+        None => println!("{}", serde_json::to_string_pretty(&reference::schema())?),
+    }
+    Ok(())
 }
 
 fn doctor(clean: bool, config: Option<&Path>, json: bool) -> Result<ExitCode> {

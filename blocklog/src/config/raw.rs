@@ -3,65 +3,65 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{EventAction, Severity};
 
 /// One sink of the block log. Which keys it may have besides `sink`, `name`, `format` and `only`, depends on `sink`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSink {
-    /// Where events go: `file`, `stdout`, `syslog`, `elasticsearch`, `splunk`, `webhook`.
+    /// Where events go.
     pub sink: SinkKind,
     /// Its name in counters and in the spool: letters, digits, `-` and `_`, at most 64. Default: that of `sink`.
     pub name: Option<String>,
-    /// How events are written: `ecs` (Elastic Common Schema 8) or `ocsf` (OCSF 1.6). Default: `ecs`.
+    /// How events are written.
     #[serde(default)]
     pub format: Format,
     /// Which events it gets. Default: all.
     #[serde(default)]
     pub only: RawFilter,
-    /// For `file`: the file that lines are appended to. A symbolic link is refused.
+    /// For `file`: the file that lines are appended to. A symbolic link is refused. Default: none, and it is needed.
     pub path: Option<PathBuf>,
     /// For `file`: it is set aside before it is larger than this, bytes. Default: 100 MiB. 0: never.
     pub rotate_bytes: Option<u64>,
     /// For `file`: how many files that were set aside are kept, as `PATH.1` (the latest) and so on; 1 to 1,000.
     /// Default: 5.
     pub keep: Option<u32>,
-    /// For `syslog`: address and port of the receiver.
+    /// For `syslog`: address and port of the receiver. Default: none, and it is needed.
     pub address: Option<SocketAddr>,
-    /// For `syslog`: `udp` (RFC 5426), `tcp` (RFC 6587, octet counting) or `tls` (RFC 5425). Default: `tls`.
+    /// For `syslog`: what carries messages. Default: `tls`.
     pub transport: Option<SyslogTransport>,
     /// For `syslog` over TLS: the name that the receiver's certificate must have. Default: its address.
     pub server_name: Option<String>,
     /// For TLS of any kind: a PEM file of the certificate authorities that are trusted. Default: the system's.
     pub authorities: Option<PathBuf>,
-    /// For `syslog`: the facility, 0 to 23 (RFC 5424 table 1). Default: 13, log audit.
+    /// For `syslog`: the facility, 0 to 23 (RFC 5424 table 1); 13 is log audit. Default: 13.
     pub facility: Option<u8>,
     /// For `syslog`: the main fields are given as structured data too (RFC 5424 §6.3). Default: false.
     pub structured_data: Option<bool>,
-    /// For `syslog`: private enterprise number in the name of the structured data. Default: 32473, reserved for
-    /// examples.
+    /// For `syslog`: private enterprise number in the name of the structured data; that of examples. Default: 32473.
     pub enterprise: Option<u32>,
     /// For `syslog`: most bytes of a message; events are cut to it. 4,096 to 69,632 (UDP: 65,507). Default: 8,192
     /// over UDP, else 69,632.
     pub message_bytes: Option<usize>,
     /// For `elasticsearch`, `splunk` and `webhook`: `https://HOST:PORT` and the path before that of the API. `http://`
-    /// with a token or a secret is refused, except to this host.
+    /// with a token or a secret is refused, except to this host. Default: none, and it is needed.
     pub url: Option<String>,
-    /// For `elasticsearch`: the index or data stream. Default: `logs-clew.block-default`. For `splunk`: the index.
-    /// Default: that of the token.
+    /// For `elasticsearch`: the index or data stream; for `splunk`: the index. Default: `logs-clew.block-default`; that
+    /// of the token.
     pub index: Option<String>,
     /// For HTTP sinks: a file with the token (`elasticsearch`: an API key as it is given out, base64; `splunk`: the
-    /// HEC token; `webhook`: a bearer token).
+    /// HEC token; `webhook`: a bearer token). Default: none.
     pub token_file: Option<PathBuf>,
-    /// For HTTP sinks: the environment variable that has the token.
+    /// For HTTP sinks: the environment variable that has the token. Default: none.
     pub token_env: Option<String>,
-    /// For `webhook`: a file with the secret that bodies are signed with (HMAC-SHA256).
+    /// For `webhook`: a file with the secret that bodies are signed with (HMAC-SHA256). Default: none.
     pub secret_file: Option<PathBuf>,
-    /// For `webhook`: the environment variable that has that secret.
+    /// For `webhook`: the environment variable that has that secret. Default: none.
     pub secret_env: Option<String>,
-    /// For `webhook`: a body is JSON `lines` or an `array`. Default: `lines`.
+    /// For `webhook`: what a body is. Default: `lines`.
     pub body: Option<WebhookBody>,
     /// For network sinks: most seconds that one attempt takes, 1 to 300. Default: 10.
     pub timeout_seconds: Option<u64>,
@@ -73,27 +73,26 @@ pub struct RawSink {
 }
 
 /// Which events a sink gets. What is not given lets all pass.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawFilter {
-    /// What became of them: `detected`, `denied`, `malformed`, `banned`, `limited`, `cancelled`, `incident-observed`,
-    /// `incident-stopped`, `incident-cancelled`, `incident-banned`. Default: all.
+    /// What became of that which they tell of. Default: all.
     pub actions: Vec<EventAction>,
-    /// Of this severity or graver: `informational`, `low`, `medium`, `high`, `critical`. Default: all.
+    /// Of this severity or graver. Default: all.
     pub minimum_severity: Option<Severity>,
     /// Of requests for these services. Default: all, and those for none.
     pub services: Vec<String>,
-    /// Of the correlator alone. Default: false.
+    /// Of the correlator alone.
     pub incidents: bool,
 }
 
 /// `[log_spool]`: where events wait for network sinks.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawSpool {
     /// The directory. Default: `log-spool` in the state directory.
     pub directory: Option<PathBuf>,
-    /// Most bytes that wait; beyond, the oldest sixteenth is dropped. At least 2 MiB. Default: 256 MiB.
+    /// Most bytes that wait; beyond, the oldest sixteenth is dropped. At least 2 MiB.
     pub bytes: u64,
 }
 
@@ -107,7 +106,7 @@ impl Default for RawSpool {
 }
 
 /// Where events go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkKind {
     /// A file, rotated by size.
@@ -145,7 +144,7 @@ impl SinkKind {
 }
 
 /// How events are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Elastic Common Schema 8.
@@ -156,7 +155,7 @@ pub enum Format {
 }
 
 /// What carries syslog messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SyslogTransport {
     /// A datagram each (RFC 5426).
@@ -168,7 +167,7 @@ pub enum SyslogTransport {
 }
 
 /// The body of what a webhook is sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookBody {
     /// An event a line (`application/x-ndjson`).
