@@ -568,7 +568,7 @@ pub(crate) struct EdgeTable {
     pub(crate) threads: Option<usize>,
     /// How long requests in flight may go on when Clew stops.
     pub(crate) shutdown_grace_seconds: u64,
-    /// A file with a line of JSON for each request. Default: none.
+    /// A file with a line for each request, in the combined form of web servers. Default: none.
     pub(crate) access_log: Option<PathBuf>,
 }
 
