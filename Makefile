@@ -1,5 +1,5 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab bench crs kernels fuzz test lint
+.PHONY: help setup demo lab bench crs kernels fuzz test lint deb
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
@@ -11,7 +11,9 @@ help:
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
 	@echo "make kernels Debian's kernels 6.1 and 6.12, booted under qemu    -> target/figures/kernels.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
-	@echo "make test    setup, lint, every test, a smoke run of each fuzz target, and make kernels"
+	@echo "make deb     a Debian package                                   -> target/deb"
+	@echo "make test    setup, lint, every test, units, manifests and the package, a smoke run of each"
+	@echo "             fuzz target, and make kernels"
 
 setup:
 	scripts/setup
@@ -46,11 +48,15 @@ build-lab:
 	scripts/log4j
 	cargo build --release --locked -p clew -p clew-lab
 
+deb: setup
+	scripts/deb
+
 lint:
 	scripts/lint
 
 test: setup
 	scripts/lint
 	cargo test --workspace --locked
+	scripts/deploy-check
 	scripts/fuzz smoke
 	scripts/kernels
