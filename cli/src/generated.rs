@@ -64,6 +64,47 @@ mod tests {
         Ok(())
     }
 
+    /// Words of a line of a shell; what is in double quotes is one.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut is_quoted = false;
+        for it in line.chars() {
+            match it {
+                '"' => is_quoted = !is_quoted,
+                ' ' if !is_quoted => words.push(String::new()),
+                _ => words
+                    .iter_mut()
+                    .last()
+                    .into_iter()
+                    .for_each(|word| word.push(it)),
+            }
+        }
+        words.retain(|it| !it.is_empty());
+        words
+    }
+
+    #[test]
+    fn commands_in_documents_are_commands() -> Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut tried = 0;
+        for document in ["README.md", "docs/operations.md", "docs/upgrade.md"] {
+            let text = std::fs::read_to_string(root.join(document)).context(document)?;
+            let lines = text
+                .lines()
+                .map(|it| it.trim_start_matches("target/release/"));
+            for line in lines.filter(|it| it.starts_with("clew ")) {
+                let commands = line.split(['#', '>']).next().unwrap_or_default();
+                for command in commands.split("&&") {
+                    let parsed = Cli::command().try_get_matches_from(words(command));
+                    parsed.with_context(|| format!("{document}: {line}"))?;
+                    tried += 1;
+                }
+            }
+        }
+        anyhow::ensure!(tried > 30, "only {tried} commands were found");
+        Ok(())
+    }
+
     #[test]
     fn completions_name_commands_and_options() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
