@@ -1,5 +1,5 @@
 # Thin: each target is a script or one cargo call.
-.PHONY: help setup demo lab bench crs kernels fuzz test lint deb
+.PHONY: help setup demo lab ops bench crs kernels fuzz test lint deb
 
 help:
 	@echo "make setup   install packages and tools (Debian)"
@@ -7,13 +7,14 @@ help:
 	@echo "make lab     exploits by the thousand among benign load      -> target/figures/lab.json,"
 	@echo "             attacks that hide, bans that must not be, and   -> evasions.json, bans.json,"
 	@echo "             who did it, on a dozen stacks                   -> attribution.json"
+	@echo "make ops     swaps, outages, kills, upgrades, half an hour of load -> target/figures/ops.json"
 	@echo "make bench   side-by-side measurements                       -> target/figures/bench.json"
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
 	@echo "make kernels Debian's kernels 6.1 and 6.12, booted under qemu    -> target/figures/kernels.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
 	@echo "make deb     a Debian package                                   -> target/deb"
-	@echo "make test    setup, lint, every test, units, manifests and the package, a smoke run of each"
-	@echo "             fuzz target, and make kernels"
+	@echo "make test    setup, lint, every test, ops for some minutes, units, manifests and the"
+	@echo "             package, a smoke run of each fuzz target, and make kernels"
 
 setup:
 	scripts/setup
@@ -25,6 +26,10 @@ lab: build-lab
 	scripts/lab-stacks
 	@failed=0; for part in lab evasions storm bans attribution; do \
 	  target/release/clew-lab $$part || failed=1; done; exit $$failed
+
+ops: setup
+	cargo build --release --locked -p clew -p clew-lab
+	target/release/clew-lab ops
 
 bench: setup
 	scripts/lab-stacks gunicorn-gthread node
@@ -57,6 +62,8 @@ lint:
 test: setup
 	scripts/lint
 	cargo test --workspace --locked
+	cargo build --locked -p clew -p clew-lab
+	target/debug/clew-lab --clew target/debug/clew ops --short
 	scripts/deploy-check
 	scripts/fuzz smoke
 	scripts/kernels

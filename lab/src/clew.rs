@@ -1,5 +1,6 @@
 //! Clew itself, as a user would start it.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,12 +12,17 @@ use serde_json::Value;
 
 use crate::process::Process;
 
+/// How long it may take to start. Loading its programs takes a second or two where the machine has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A running `clew run`.
 pub(crate) struct Clew {
     pub(crate) port: u16,
     pub(crate) state: PathBuf,
     binary: PathBuf,
     process: Process,
+    /// How it was started, for one that takes its place.
+    words: Vec<OsString>,
 }
 
 impl Clew {
@@ -59,34 +65,70 @@ impl Clew {
         state: PathBuf,
         more: &[&str],
     ) -> Result<Self> {
-        let log = std::fs::File::create(state.with_extension("log"))?;
-        let mut command = Command::new(binary);
-        command
-            .args(["run", "--mode", mode, "--config"])
-            .arg(configuration)
-            .arg("--state")
-            .arg(&state)
-            .args(more)
-            .stdout(Stdio::null())
-            .stderr(log);
-        let process =
-            Process::spawn(&mut command).context("build it first: cargo build --release")?;
+        let mut words: Vec<OsString> = ["run", "--mode", mode, "--config"].map(Into::into).into();
+        words.push(configuration.into());
+        words.push("--state".into());
+        words.push(state.clone().into());
+        words.extend(more.iter().map(Into::into));
+        let process = spawn(binary, &words, &state)?;
         let mut clew = Self {
             port,
             state,
             binary: binary.to_owned(),
             process,
+            words,
         };
         clew.wait_until_up()?;
         Ok(clew)
     }
 
+    /// Has another one take its place, and returns when that one serves. This one must end well.
+    pub(crate) fn take_over(self) -> Result<Self> {
+        let mut words = self.words.clone();
+        words.push("--take-over".into());
+        let process = spawn(&self.binary, &words, &self.state)?;
+        let mut next = Self {
+            process,
+            port: self.port,
+            state: self.state.clone(),
+            binary: self.binary.clone(),
+            words: self.words.clone(),
+        };
+        ensure!(
+            self.process.wait()?,
+            "the clew that was replaced ended badly:\n{}",
+            next.log()?
+        );
+        next.wait_until("it listens", |clew| Ok(clew.log()?.contains("listening")))?;
+        Ok(next)
+    }
+
+    /// Kills it: what it has in memory is lost, and its programs stay in the kernel until the next one starts.
+    pub(crate) fn kill(self) -> Result<()> {
+        self.process.kill()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has logged since it was started.
+    fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.state.with_extension("log"))?)
+    }
+
     fn wait_until_up(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        let port = self.port;
+        self.wait_until("it listens", |_| {
+            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+        })
+    }
+
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self)? {
             if !self.process.is_running() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.state.with_extension("log"))?;
-                bail!("clew did not start:\n{log}");
+                bail!("clew did not start ({what}):\n{}", self.log()?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -161,6 +203,18 @@ impl Clew {
         );
         Ok(())
     }
+}
+
+/// Starts it with a log of its own; one that it replaces goes on with the file that it has open.
+fn spawn(binary: &Path, words: &[OsString], state: &Path) -> Result<Process> {
+    let path = state.with_extension("log");
+    if path.exists() {
+        std::fs::remove_file(&path)?;
+    }
+    let mut command = Command::new(binary);
+    let log = std::fs::File::create(path)?;
+    command.args(words).stdout(Stdio::null()).stderr(log);
+    Process::spawn(&mut command).context("build it first: cargo build --release")
 }
 
 pub(crate) fn free_port() -> Result<u16> {

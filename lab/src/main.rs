@@ -14,6 +14,7 @@ mod evasion;
 mod figures;
 mod lab;
 mod ldap;
+mod ops;
 mod process;
 mod wire;
 
@@ -53,6 +54,8 @@ enum Command {
         /// Cases by name; all if none is given
         only: Vec<String>,
     },
+    /// The hard cases of operation: swaps, outages, kills, upgrades, and a soak
+    Ops(ops::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Lab { attempts } => lab::run(&cli.clew, attempts),
         Command::Bans => bans::run(&cli.clew),
         Command::Attribution(options) => attribution::run(&cli.clew, &options),
+        Command::Ops(options) => ops::run(&cli.clew, &options),
         Command::Storm => evasion::storm::run(&cli.clew),
         Command::Evasions { only } => evasion::run(&cli.clew, &only),
     };

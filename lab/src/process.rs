@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// How long a child may take to stop before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +34,30 @@ impl Process {
 
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once (SIGKILL), and waits.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself; whether it ended well.
+    pub(crate) fn wait(mut self) -> Result<bool> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_running() {
+            ensure!(
+                Instant::now() < deadline,
+                "it has not ended within {PATIENCE:?}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(self.child.wait()?.success())
     }
 
     /// Asks it to stop, and waits.
