@@ -31,7 +31,7 @@ const PACE: Pace = Pace {
 
 pub(super) fn run(site: &Site, swaps: u32) -> Result<Value> {
     let author = Author::new(site, "swaps")?;
-    let log = site.work.join("swaps.log");
+    let log = site.work.join("swaps.events");
     let sink = format!(
         "[[log]]\nsink = \"file\"\nrotate_bytes = 0\npath = \"{}\"\n",
         log.display()
