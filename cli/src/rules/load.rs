@@ -67,10 +67,42 @@ fn rule_files(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Most errors that are told: rules for another program have one a line.
+const TOLD: usize = 64;
+
+/// What is wrong, each on a line of its own: whoever has asked for it is told, by the admin API too.
 pub(crate) fn all_of<T>(errors: &[impl Display]) -> Result<T> {
-    for error in errors {
-        eprintln!("{error}");
-    }
     let plural = if errors.len() == 1 { "" } else { "s" };
-    bail!("{} error{plural}; nothing was loaded", errors.len())
+    let mut text = format!("{} error{plural}; nothing was loaded:", errors.len());
+    for error in errors.iter().take(TOLD) {
+        text.push_str(&format!("\n{error}"));
+    }
+    if errors.len() > TOLD {
+        text.push_str(&format!("\nand {} more", errors.len() - TOLD));
+    }
+    bail!(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_told_what_is_wrong() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.conf");
+        std::fs::write(&path, "SecRule ARGS \"@rx (\" \"id:1,phase:1,deny\"\n").expect("written");
+        let error = load(&[path]).err().expect("no rule");
+        let text = format!("{error:#}");
+        assert!(text.contains("1 error; nothing"), "{text}");
+        assert!(text.contains("a.conf:1:"), "{text}");
+    }
+
+    #[test]
+    fn not_more_is_told_than_anybody_reads() {
+        let errors: Vec<usize> = (0..1000).collect();
+        let error = all_of::<()>(&errors).expect_err("errors").to_string();
+        assert_eq!(error.lines().count(), TOLD + 2);
+        assert!(error.ends_with("and 936 more"), "{error}");
+    }
 }
