@@ -1,6 +1,6 @@
 //! Packs, written, signed and installed as their authors and operators do it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
@@ -86,16 +86,21 @@ impl Author {
         let store = case.state.join("packs");
         let place = store.join(NAME).join(draft.version);
         let files = place.join("files");
-        for folder in ["rules", "tests"] {
-            std::fs::create_dir_all(files.join(folder))?;
+        std::fs::create_dir_all(&files)?;
+        let folder = self.folder.join(NAME);
+        for part in ["rules", "tests"] {
+            std::fs::create_dir(files.join(part))?;
         }
         for file in ["pack.toml", "rules/first.conf", "tests/first.yaml"] {
-            std::fs::copy(self.folder.join(NAME).join(file), files.join(file))?;
+            copy(&folder.join(file), &files.join(file))?;
         }
-        std::fs::copy(&archive, place.join("archive.clewpack"))?;
+        copy(&archive, &place.join("archive.clewpack"))?;
         let mut signature = archive.into_os_string();
         signature.push(".minisig");
-        std::fs::copy(signature, place.join("archive.clewpack.minisig"))?;
+        copy(
+            &PathBuf::from(signature),
+            &place.join("archive.clewpack.minisig"),
+        )?;
         let active = store.join("active.json");
         let before = std::fs::read_to_string(&active)?;
         let packs = serde_json::json!([{ "name": NAME, "version": draft.version }]);
@@ -131,6 +136,13 @@ impl Author {
         command.arg("packs").args(words).current_dir(&self.folder);
         Ok(command.output()?)
     }
+}
+
+/// Copies a file, for everybody to read.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    Ok(std::fs::set_permissions(to, mode)?)
 }
 
 fn config(case: &Case) -> String {

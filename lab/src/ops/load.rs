@@ -33,8 +33,8 @@ pub(super) struct Turn {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     pub(super) clients: u8,
-    /// Between two requests of one.
-    pub(super) pause: Duration,
+    /// From one request of a client to its next; one that is late goes on at once. Zero: as fast as it is answered.
+    pub(super) period: Duration,
     /// Requests on a connection; then it is closed, and the next one is new.
     pub(super) per_connection: u32,
     /// The answered targets of these statuses are noted. (None: [].)
@@ -82,14 +82,13 @@ impl Load {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             let script = script.clone();
             std::thread::spawn(move || {
-                let mut nth = 0;
+                let (begun, mut nth) = (Instant::now(), 0);
                 while !stop.load(Ordering::Acquire) {
                     visitor.visit(&script(client, nth), pace);
                     nth += 1;
                     answered.fetch_add(1, Ordering::Relaxed);
-                    if !pace.pause.is_zero() {
-                        std::thread::sleep(pace.pause);
-                    }
+                    let due = begun + pace.period * nth;
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
                 visitor.tally
             })

@@ -18,7 +18,7 @@ const RULES: &str =
     "SecRule REQUEST_FILENAME \"@beginsWith /deny\" \"id:1,phase:1,deny,status:418,t:none\"\n";
 const PACE: Pace = Pace {
     clients: 4,
-    pause: Duration::from_millis(1),
+    period: Duration::from_millis(1),
     per_connection: 50,
     noted: &[418],
 };

@@ -17,7 +17,7 @@ use crate::figures::rounded;
 
 const PACE: Pace = Pace {
     clients: 6,
-    pause: Duration::from_millis(5),
+    period: Duration::from_millis(20),
     per_connection: 100,
     noted: &[418, 419],
 };
@@ -26,8 +26,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks between two attacks, and between two reloads.
 const ATTACK: u32 = 2;
 const RELOAD: u32 = 5;
-/// Part of the time that comes before memory is looked at.
-const WARM_UP: f64 = 0.2;
+/// What comes before memory is looked at: the correlator remembers requests for a minute (`correlator/src/requests.rs`),
+/// so that after it no more of them are kept than before, at this pace.
+const WARM_UP: Duration = Duration::from_secs(65);
 
 pub(super) fn run(site: &Site, span: Duration) -> Result<Value> {
     let receiver = Receiver::start()?;
@@ -66,7 +67,7 @@ pub(super) fn run(site: &Site, span: Duration) -> Result<Value> {
             let source = Ipv4Addr::new(127, 30, high, low);
             super::bans::attack(site, &case, source, &format!("soak-{attacks}"))?;
         }
-        if begun.elapsed() >= span.mul_f64(WARM_UP) {
+        if begun.elapsed() >= WARM_UP {
             looks.push(Vitals::of(clew.pid())?);
         }
     }
@@ -82,7 +83,10 @@ pub(super) fn run(site: &Site, span: Duration) -> Result<Value> {
     // What is lost does not come; then the figures say so.
     let _ = wait_until("all events have arrived", || Ok(missing() == 0));
     clew.stop()?;
-    ensure!(!looks.is_empty(), "too short to look at anything");
+    ensure!(
+        !looks.is_empty(),
+        "a soak takes longer than {WARM_UP:?}, which are its warm-up"
+    );
     let (first, last) = looks.split_at(looks.len() / 2);
     let most = |looks: &[Vitals], of: fn(&Vitals) -> u64| looks.iter().map(of).max();
     Ok(json!({

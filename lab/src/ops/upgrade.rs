@@ -19,13 +19,13 @@ const REQUESTS: u64 = 2000;
 /// Clients that keep their connections for long, and others that have a new one for each request.
 const KEEPING: Pace = Pace {
     clients: 4,
-    pause: Duration::from_millis(1),
+    period: Duration::from_millis(1),
     per_connection: 10_000,
     noted: &[],
 };
 const NEW: Pace = Pace {
     clients: 4,
-    pause: Duration::from_millis(2),
+    period: Duration::from_millis(2),
     per_connection: 1,
     noted: &[],
 };
