@@ -23,6 +23,8 @@ use crate::config::{self, Configuration, Overrides};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the correlator's thread may take to enter a policy.
 const ENTERING: Duration = Duration::from_secs(5);
+/// How long all of it may take.
+pub(crate) const LONGEST: Duration = PATIENCE.saturating_add(ENTERING);
 
 /// Where the configuration is from.
 #[derive(Debug, Clone)]

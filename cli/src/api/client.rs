@@ -16,12 +16,12 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::problem::Problem;
-use super::serve::SOCKET;
+use super::serve::{ANSWER, SOCKET};
 
 /// Most bytes of an answer: of 256 incidents, some tens of kilobytes each.
 const ANSWER_BYTES: usize = 64 << 20;
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer may take: no less than it is given.
+const PATIENCE: Duration = ANSWER.saturating_add(Duration::from_secs(5));
 
 /// A client of one clew.
 pub(crate) struct Client {

@@ -26,6 +26,7 @@ use super::access::{Remote, Tokens, subject_of};
 use super::problem::Problem;
 use super::{Caller, Desk, observing_router, router};
 use crate::audit::Actor;
+use crate::reload;
 
 pub(crate) const SOCKET: &str = "admin.sock";
 
@@ -37,8 +38,9 @@ const HEAD_FIELDS: usize = 64;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How long a request may take with its body and its answer, up to the head of that.
-const ANSWER: Duration = Duration::from_secs(15);
+/// How long a request may take with its body and its answer, up to the head of that: longer than a reload, so that
+/// nobody is told it took too long of one that then is in force.
+pub(super) const ANSWER: Duration = reload::LONGEST.saturating_add(Duration::from_secs(10));
 /// How long a connection may last.
 const LIFE: Duration = Duration::from_secs(300);
 
