@@ -88,6 +88,8 @@ pub(crate) struct Overrides {
     pub(crate) mode: Option<Mode>,
     pub(crate) no_sensor: bool,
     pub(crate) state: Option<PathBuf>,
+    /// The state directory where nobody names one, as it was at start: who has given up root is given another.
+    pub(crate) default_state: Option<PathBuf>,
     pub(crate) rules: Vec<PathBuf>,
     /// A pack that is tried in place of the active version of it, or beside the others.
     pub(crate) candidate: Option<(PackName, Option<Version>)>,
@@ -109,6 +111,7 @@ pub(crate) fn from_command_line(overrides: &Overrides) -> Result<Configuration> 
 pub(crate) fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configuration> {
     let services = services(&raw, overrides)?;
     let state = overrides.state.clone().or(raw.state.directory.clone());
+    let state = state.or_else(|| overrides.default_state.clone());
     let state = state.unwrap_or_else(default_state);
     let packs = packs(&raw, overrides, &state)?;
     let inspection = Inspection::load(&raw.rules, &overrides.rules, &packs)?;
@@ -606,6 +609,24 @@ mod tests {
         let configuration = checked(text).expect("example");
         assert_eq!(configuration.services.len(), 2);
         assert!(configuration.sensor.is_some());
+    }
+
+    #[test]
+    fn the_default_state_directory_is_that_of_the_start() -> Result<()> {
+        let overrides = Overrides {
+            upstreams: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            default_state: Some("/of/the/start".into()),
+            ..Overrides::default()
+        };
+        let state_of = |text: &str| -> Result<PathBuf> {
+            Ok(check(raw::parse(text, "test.toml")?, &overrides)?.state)
+        };
+        assert_eq!(state_of("")?, Path::new("/of/the/start"));
+        assert_eq!(
+            state_of("[state]\ndirectory = \"/named\"\n")?,
+            Path::new("/named")
+        );
+        Ok(())
     }
 
     #[test]

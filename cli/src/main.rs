@@ -68,6 +68,7 @@ fn command(command: Command) -> Result<ExitCode> {
                 mode: args.mode.map(Into::into),
                 no_sensor: args.no_sensor,
                 state: args.state,
+                default_state: Some(config::default_state()),
                 rules: args.rules,
                 candidate: None,
             };

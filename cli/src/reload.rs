@@ -42,12 +42,6 @@ impl Source {
         }
     }
 
-    /// The same, of the state directory that was found at start: who has given up root is looked for in another one.
-    pub(crate) fn settled(mut self, configuration: &Configuration) -> Self {
-        self.overrides.state = Some(configuration.state.clone());
-        self
-    }
-
     /// The same with a candidate among the packs.
     fn with(&self, name: PackName, version: Option<Version>) -> Self {
         let mut source = self.clone();

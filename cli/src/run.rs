@@ -53,7 +53,6 @@ struct Shared {
 /// Runs until SIGTERM or SIGINT, or until another takes over.
 pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     let configuration = source.load()?;
-    let source = source.settled(&configuration);
     let account = Account::find(&configuration.user)?;
     let inherited = inherited(&configuration, take_over)?;
     prepare_state(&configuration.state, account.as_ref())?;
