@@ -42,7 +42,10 @@ pub(super) fn run(site: &Site) -> Result<Value> {
     })?;
     let before = terms(&case)?;
     clew.kill()?;
-    let clew = case.start()?;
+    // The next one removes what this one has left in the kernel. If there is none, that is done here.
+    let clew = case.start().inspect_err(|_| {
+        let _ = clew_sensor::clean();
+    })?;
     let after = terms(&case)?;
     let same = before.iter().filter(|it| after.get(it.0) == Some(it.1));
     let same = same.count();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::admin;
 use super::author::{Author, Draft, rule, tests};
+use super::bans::attack;
 use super::load::{Load, Pace, Turn};
 use super::receiver::Receiver;
 use super::site::{SHOP, Site, WEAK, wait_until};
@@ -27,8 +28,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const ATTACK: u32 = 2;
 const RELOAD: u32 = 5;
 /// What comes before memory is looked at: the correlator remembers requests for a minute (`correlator/src/requests.rs`),
-/// so that after it no more of them are kept than before, at this pace.
+/// so that after it no more of them are kept than before, at this pace; and the last 256 incidents (`cli/src/store.rs`),
+/// of which there are more in it: so many attacks at once.
 const WARM_UP: Duration = Duration::from_secs(65);
+const AT_ONCE: u32 = 12;
 
 pub(super) fn run(site: &Site, span: Duration) -> Result<Value> {
     let receiver = Receiver::start()?;
@@ -61,13 +64,16 @@ pub(super) fn run(site: &Site, span: Duration) -> Result<Value> {
             admin::reload(&case.state)?;
             reloads += 1;
         }
+        let is_warm = begun.elapsed() >= WARM_UP;
         if site.is_root && nth % ATTACK == 0 {
-            attacks += 1;
-            let [.., high, low] = u32::to_be_bytes(attacks);
-            let source = Ipv4Addr::new(127, 30, high, low);
-            super::bans::attack(site, &case, source, &format!("soak-{attacks}"))?;
+            for _ in 0..if is_warm { 1 } else { AT_ONCE } {
+                attacks += 1;
+                let [.., high, low] = u32::to_be_bytes(attacks);
+                let source = Ipv4Addr::new(127, 30, high, low);
+                attack(site, &case, source, &format!("soak-{attacks}"))?;
+            }
         }
-        if begun.elapsed() >= WARM_UP {
+        if is_warm {
             looks.push(Vitals::of(clew.pid())?);
         }
     }
