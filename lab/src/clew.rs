@@ -95,7 +95,7 @@ impl Clew {
             words: self.words.clone(),
         };
         ensure!(
-            self.process.wait()?,
+            self.process.wait(PATIENCE)?,
             "the clew that was replaced ended badly:\n{}",
             next.log()?
         );

@@ -48,12 +48,12 @@ impl Process {
     }
 
     /// Waits until it has ended by itself; whether it ended well.
-    pub(crate) fn wait(mut self) -> Result<bool> {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn wait(mut self, patience: Duration) -> Result<bool> {
+        let deadline = Instant::now() + patience;
         while self.is_running() {
             ensure!(
                 Instant::now() < deadline,
-                "it has not ended within {PATIENCE:?}"
+                "it has not ended within {patience:?}"
             );
             std::thread::sleep(Duration::from_millis(5));
         }
