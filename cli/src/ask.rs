@@ -13,6 +13,7 @@ use crate::api::counters::CounterSums;
 use crate::api::rules::ReloadDone;
 use crate::api::status::Status;
 use crate::audit;
+use crate::paper::say;
 
 #[derive(Subcommand)]
 pub(crate) enum BansCommand {
@@ -80,7 +81,7 @@ pub(crate) fn bans(command: BansCommand) -> Result<()> {
             if state.json {
                 return print(&done);
             }
-            println!("banned: {}", line(&done.ban));
+            say!("banned: {}", line(&done.ban));
             warn(done.not_durable);
             Ok(())
         }
@@ -90,7 +91,7 @@ pub(crate) fn bans(command: BansCommand) -> Result<()> {
             if state.json {
                 return print(&lifted);
             }
-            println!(
+            say!(
                 "{}",
                 ["there was no such ban", "done"][usize::from(lifted.changed)]
             );
@@ -118,10 +119,10 @@ fn list(state: &StateArgs) -> Result<()> {
         return print(&BanList { bans, total, next });
     }
     if bans.is_empty() {
-        println!("no bans");
+        say!("no bans");
     }
     for ban in &bans {
-        println!("{}", line(ban));
+        say!("{}", line(ban));
     }
     Ok(())
 }
@@ -152,14 +153,14 @@ pub(crate) fn counters(state: &StateArgs) -> Result<()> {
     let kernel = sums.kernel.iter().flatten();
     let parts = kernel.map(|(part, sums)| (part.as_str(), sums));
     for (part, sums) in [("edge", &sums.edge)].into_iter().chain(parts) {
-        println!("{part}");
+        say!("{part}");
         for (name, sum) in sums {
-            println!("  {name:28} {sum}");
+            say!("  {name:28} {sum}");
         }
     }
-    println!("requests");
+    say!("requests");
     for it in sums.requests.iter().filter(|it| it.count > 0) {
-        println!(
+        say!(
             "  {:28} {}",
             format!("{} {}", it.outcome, it.status),
             it.count
@@ -173,18 +174,19 @@ pub(crate) fn status(state: &StateArgs) -> Result<()> {
     if state.json {
         return print(&status);
     }
-    println!(
+    say!(
         "clew {}, up for {:.0} s",
-        status.version, status.uptime_seconds
+        status.version,
+        status.uptime_seconds
     );
     let accepting = ["not accepting", "accepting"][usize::from(status.accepting)];
-    println!("listeners  {} ({accepting})", status.listeners.join(", "));
+    say!("listeners  {} ({accepting})", status.listeners.join(", "));
     for service in &status.services {
         let hosts = match service.hosts.is_empty() {
             true => "any host".to_owned(),
             false => service.hosts.join(", "),
         };
-        println!(
+        say!(
             "service    {}: {hosts} -> {}",
             service.name,
             service.upstreams.join(", ")
@@ -193,24 +195,24 @@ pub(crate) fn status(state: &StateArgs) -> Result<()> {
     match (&status.sensor, &status.mode) {
         (Some(sensor), Some(mode)) => {
             let health = ["NOT HEALTHY", "healthy"][usize::from(sensor.healthy)];
-            println!("sensor     {mode}, {health}");
+            say!("sensor     {mode}, {health}");
             for what in &sensor.missing {
-                println!("           not in this kernel: {what}");
+                say!("           not in this kernel: {what}");
             }
         }
-        _ => println!("sensor     none: what requests do is not seen"),
+        _ => say!("sensor     none: what requests do is not seen"),
     }
     match status.rules {
-        Some(rules) => println!("rules      {rules}"),
-        None => println!("rules      none"),
+        Some(rules) => say!("rules      {rules}"),
+        None => say!("rules      none"),
     }
     for pack in &status.packs {
-        println!("pack       {} {}", pack.name, pack.version);
+        say!("pack       {} {}", pack.name, pack.version);
     }
     let dry_run = ["", " (dry run: nobody is refused)"][usize::from(status.bans.dry_run)];
-    println!("bans       {}{dry_run}", status.bans.in_force);
+    say!("bans       {}{dry_run}", status.bans.in_force);
     if let Some(trouble) = &status.bans.trouble {
-        println!("           NOT WRITTEN TO DISK: {trouble}");
+        say!("           NOT WRITTEN TO DISK: {trouble}");
     }
     Ok(())
 }
@@ -223,16 +225,16 @@ pub(crate) fn audit(args: &AuditArgs) -> Result<()> {
         return print(&entries);
     }
     if entries.is_empty() {
-        println!("nobody has changed anything, says {}", directory.display());
+        say!("nobody has changed anything, says {}", directory.display());
     }
     for entry in &entries {
-        println!("{}", audit::line(entry));
+        say!("{}", audit::line(entry));
     }
     Ok(())
 }
 
 pub(crate) fn print(value: &impl serde::Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -244,17 +246,17 @@ pub(crate) fn reload(state: &StateArgs) -> Result<()> {
         return print(&done);
     }
     for warning in &done.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     for pack in &done.packs {
-        println!("pack {} {} in force", pack.name, pack.version);
+        say!("pack {} {} in force", pack.name, pack.version);
     }
     match done.rules {
-        Some(rules) => println!("{rules} rules in force, after {:.0} ms", done.took_ms),
-        None => println!("requests are not judged by rules"),
+        Some(rules) => say!("{rules} rules in force, after {:.0} ms", done.took_ms),
+        None => say!("requests are not judged by rules"),
     }
     if !done.restart.is_empty() {
-        println!(
+        say!(
             "changed, and in force after a restart only: {}",
             done.restart.join(", ")
         );

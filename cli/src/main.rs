@@ -19,6 +19,7 @@ mod kernel;
 mod log;
 mod metrics;
 mod packs;
+mod paper;
 mod privilege;
 mod raw;
 mod reference;
@@ -41,6 +42,7 @@ use clew_sensor::doctor::Finding;
 
 use crate::command::{Cli, Command, IncidentsCommand, StateArgs};
 use crate::config::Overrides;
+use crate::paper::{put, say};
 use crate::reload::Source;
 use crate::show::Style;
 
@@ -52,11 +54,18 @@ fn main() -> ExitCode {
     log::open(cli.log_json);
     match command(cli.command) {
         Ok(code) => code,
+        // Whoever read what it prints has seen enough.
+        Err(error) if is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("clew: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_unread(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn command(command: Command) -> Result<ExitCode> {
@@ -104,9 +113,9 @@ fn check(file: Option<&Path>) -> Result<()> {
     match file {
         Some(file) => {
             config::load(file, &Overrides::default())?;
-            println!("{} is valid", file.display());
+            say!("{} is valid", file.display());
         }
-        None => println!("{}", serde_json::to_string_pretty(&reference::schema())?),
+        None => say!("{}", serde_json::to_string_pretty(&reference::schema())?),
     }
     Ok(())
 }
@@ -116,10 +125,10 @@ fn doctor(clean: bool, config: Option<&Path>, json: bool) -> Result<ExitCode> {
         let removed =
             clew_sensor::clean().context("cannot remove what was left behind; run as root")?;
         for path in &removed {
-            println!("removed {}", path.display());
+            say!("removed {}", path.display());
         }
         if removed.is_empty() {
-            println!("nothing was left behind");
+            say!("nothing was left behind");
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -129,7 +138,7 @@ fn doctor(clean: bool, config: Option<&Path>, json: bool) -> Result<ExitCode> {
     }
     let well = findings.iter().all(|it| it.ok || !it.needed);
     if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        say!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
         for finding in &findings {
             let mark = match (finding.ok, finding.needed) {
@@ -137,15 +146,17 @@ fn doctor(clean: bool, config: Option<&Path>, json: bool) -> Result<ExitCode> {
                 (false, true) => "FAIL",
                 (false, false) => "note",
             };
-            println!(
+            say!(
                 "{mark} {:9} {:34} {}",
-                finding.step, finding.provider, finding.detail
+                finding.step,
+                finding.provider,
+                finding.detail
             );
             if let Some(remedy) = &finding.remedy {
-                println!("     -> {remedy}");
+                say!("     -> {remedy}");
             }
         }
-        println!(
+        say!(
             "{}",
             if well {
                 "clew run will protect"
@@ -220,21 +231,21 @@ fn incidents(command: IncidentsCommand) -> Result<()> {
         IncidentsCommand::List(state) => {
             let incidents = store::read(&state.directory())?;
             if state.json {
-                println!("{}", serde_json::to_string_pretty(&incidents)?);
+                say!("{}", serde_json::to_string_pretty(&incidents)?);
             } else if incidents.is_empty() {
-                println!("no incidents in {}", state.directory().display());
+                say!("no incidents in {}", state.directory().display());
             }
             for incident in incidents.iter().filter(|_| !state.json) {
-                println!("{}", show::line(incident));
+                say!("{}", show::line(incident));
             }
         }
         IncidentsCommand::Show { id, state } => {
             let incidents = store::read(&state.directory())?;
             let incident = find(&incidents, &id, &state.directory())?;
             if state.json {
-                println!("{}", serde_json::to_string_pretty(incident)?);
+                say!("{}", serde_json::to_string_pretty(incident)?);
             } else {
-                print!("{}", show::tree(incident, Style::of_stdout()));
+                put!("{}", show::tree(incident, Style::of_stdout()));
             }
         }
     }

@@ -10,12 +10,13 @@ use clew_packs::{Exception, Pack, PackName, Record, Severity, Trial};
 use serde_json::json;
 
 use super::place::Place;
+use crate::paper::say;
 use crate::store;
 
 pub(super) fn begin(name: &PackName, folder: Option<PathBuf>) -> Result<ExitCode> {
     let folder = folder.unwrap_or_else(|| name.as_str().into());
     Contents::begin(name, &folder)?;
-    println!("{} is begun; next: clew packs check {0}", folder.display());
+    say!("{} is begun; next: clew packs check {0}", folder.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -30,13 +31,13 @@ pub(super) fn check(path: &Path, strict: bool, json: bool) -> Result<ExitCode> {
             json!({ "severity": severity, "message": it.message })
         });
         let list: Vec<_> = list.collect();
-        println!(
+        say!(
             "{}",
             json!({ "pack": pack.id(), "sound": errors == 0, "findings": list })
         );
     } else {
-        findings.iter().for_each(|it| println!("{it}"));
-        println!(
+        findings.iter().for_each(|it| say!("{it}"));
+        say!(
             "{}: {errors} errors, {} warnings",
             pack.id(),
             findings.len() - errors
@@ -57,7 +58,7 @@ pub(super) fn test(path: &Path, json: bool) -> Result<ExitCode> {
     if json {
         let failures = trial.failures.iter();
         let failures = failures.map(|it| json!({ "test": it.test, "reason": it.reason }));
-        println!(
+        say!(
             "{}",
             json!({
                 "pack": pack.id(), "passed": trial.passed, "disabled": trial.disabled,
@@ -67,9 +68,9 @@ pub(super) fn test(path: &Path, json: bool) -> Result<ExitCode> {
         return Ok(code(trial.passes()));
     }
     for failure in &trial.failures {
-        println!("FAILED {}: {}", failure.test, failure.reason);
+        say!("FAILED {}: {}", failure.test, failure.reason);
     }
-    println!(
+    say!(
         "{}: {} passed, {} failed, {} disabled",
         pack.id(),
         trial.passed,
@@ -86,7 +87,7 @@ pub(super) fn pack(folder: &Path, output: Option<PathBuf>) -> Result<ExitCode> {
     let archive = pack.contents.to_archive()?;
     std::fs::write(&output, &archive)
         .with_context(|| format!("cannot write {}", output.display()))?;
-    println!("{}: {} bytes", output.display(), archive.len());
+    say!("{}: {} bytes", output.display(), archive.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,7 +109,7 @@ pub(super) fn except(
     let exception = Exception::of(&record)?;
     let written = exception.write(into)?;
     if place.json {
-        println!(
+        say!(
             "{}",
             json!({
                 "folder": written.folder, "version": written.version, "text": written.text,
@@ -117,14 +118,14 @@ pub(super) fn except(
         );
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}", written.text.trim());
+    say!("{}", written.text.trim());
     for left in &exception.left {
-        println!("not excepted: {left}");
+        say!("not excepted: {left}");
     }
     for warning in &exception.warnings {
-        println!("WARNING: {warning}");
+        say!("WARNING: {warning}");
     }
-    println!(
+    say!(
         "written to {}, version {}: read it before you sign it",
         written.folder.display(),
         written.version

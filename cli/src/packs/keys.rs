@@ -13,6 +13,7 @@ use clew_packs::signature::{self, SUFFIX, Signer, Verifier};
 use serde_json::json;
 
 use super::place::Place;
+use crate::paper::say;
 
 /// Longest text of a key, a signature or a password, bytes.
 const TEXT_BYTES: u64 = 16 << 10;
@@ -39,11 +40,11 @@ pub(super) fn generate(
     write_new(secret, &secret_text, 0o600)?;
     write_new(public, &public_text, 0o644)?;
     let key = Verifier::parse(&public_text)?;
-    println!(
+    say!(
         "{} is the secret key; keep it away from the servers",
         secret.display()
     );
-    println!(
+    say!(
         "{} is the public key {}:\n\n[packs]\ntrust = [\"{}\"]",
         public.display(),
         key.id(),
@@ -76,7 +77,7 @@ pub(super) fn sign(
     let path = beside(archive);
     std::fs::write(&path, signer.sign(&bytes, &comment)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    println!(
+    say!(
         "{}: {id}, signed with {}",
         path.display(),
         signer.verifier()?.id()
@@ -94,10 +95,10 @@ pub(super) fn verify(archive: &Path, place: &Place) -> Result<ExitCode> {
     match (signed, place.json) {
         (signed, true) => {
             let (key, comment) = signed.map(|it| (it.key, it.comment)).unzip();
-            println!("{}", json!({ "pack": id, "key": key, "comment": comment }));
+            say!("{}", json!({ "pack": id, "key": key, "comment": comment }));
         }
-        (Some(signed), false) => println!("{id}: signed with {}, {:?}", signed.key, signed.comment),
-        (None, false) => println!("{id}: not signed, which is allowed"),
+        (Some(signed), false) => say!("{id}: signed with {}, {:?}", signed.key, signed.comment),
+        (None, false) => say!("{id}: not signed, which is allowed"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ use crate::StateArgs;
 use crate::api::client::Client;
 use crate::api::rules::{RulesInForce, ShadowEnded, ShadowFindings, ShadowRequest, ShadowWish};
 use crate::ask::print;
+use crate::paper::say;
 
 /// What can be done with a candidate.
 #[derive(Subcommand)]
@@ -53,7 +54,7 @@ fn start(pack: &Reference, state: &StateArgs) -> Result<()> {
         .packs
         .iter()
         .map(|it| format!("{}@{}", it.name, it.version));
-    println!(
+    say!(
         "in the shadow: {}; next: clew packs shadow report",
         packs.collect::<Vec<_>>().join(", ")
     );
@@ -69,25 +70,31 @@ fn report(state: &StateArgs) -> Result<()> {
         .packs
         .iter()
         .map(|it| format!("{}@{}", it.name, it.version));
-    println!("in the shadow: {}", packs.collect::<Vec<_>>().join(", "));
-    println!(
+    say!("in the shadow: {}", packs.collect::<Vec<_>>().join(", "));
+    say!(
         "{} requests judged, {} passed over because it was not done with others",
-        found.judged, found.skipped
+        found.judged,
+        found.skipped
     );
-    println!(
+    say!(
         "  {:>8} both block\n  {:>8} new: it alone blocks\n  {:>8} lost: what is in force alone blocks\n  {:>8} undecided: blocked before all was read",
-        found.both_block, found.new_blocks, found.lost_blocks, found.undecided
+        found.both_block,
+        found.new_blocks,
+        found.lost_blocks,
+        found.undecided
     );
-    println!(
+    say!(
         "processor time a request: {:.0} us in the shadow, {:.0} us in force; the most {:.0} us",
-        found.candidate_us, found.active_us, found.longest_us
+        found.candidate_us,
+        found.active_us,
+        found.longest_us
     );
     if !found.rules.is_empty() {
-        println!("matches that only one of the two has:");
+        say!("matches that only one of the two has:");
     }
     for (id, count) in &found.rules {
         let (candidate, active) = (count.candidate, count.active);
-        println!("  rule {id:>8}  {candidate:>8} in the shadow  {active:>8} in force");
+        say!("  rule {id:>8}  {candidate:>8} in the shadow  {active:>8} in force");
     }
     found.examples.iter().for_each(show);
     Ok(())
@@ -99,7 +106,7 @@ fn show(it: &ShadowRequest) {
     let target: String = it.target.escape_default().collect();
     let method: String = it.method.escape_default().collect();
     let (block, id) = (&it.block, &it.id);
-    println!(
+    say!(
         "  {block:4}  {id}  {method} {target}  rules {}",
         rules.join(", ")
     );
@@ -109,8 +116,8 @@ fn stop(state: &StateArgs) -> Result<()> {
     let ended: ShadowEnded = Client::of(&state.directory())?.delete("/v1/shadow")?;
     match (state.json, ended.changed) {
         (true, _) => print(&ended)?,
-        (false, true) => println!("done"),
-        (false, false) => println!("nothing was in the shadow"),
+        (false, true) => say!("done"),
+        (false, false) => say!("nothing was in the shadow"),
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::keys::signature_of;
 use super::place::{Opened, Place, Reference, tell_running};
 use crate::inspection::host;
+use crate::paper::say;
 
 pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
     ensure!(
@@ -29,7 +30,7 @@ pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
             .iter()
             .map(|it| it.message.as_str())
             .collect();
-        println!(
+        say!(
             "{}",
             json!({
                 "pack": installed.id, "key": key, "tests": installed.tests, "warnings": warnings,
@@ -38,7 +39,7 @@ pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    installed.warnings.iter().for_each(|it| println!("{it}"));
+    installed.warnings.iter().for_each(|it| say!("{it}"));
     let done = if installed.again {
         "was installed already"
     } else {
@@ -48,9 +49,11 @@ pub(super) fn install(archive: &Path, place: &Place) -> Result<ExitCode> {
         || "not signed".to_owned(),
         |key| format!("signed with {key}"),
     );
-    println!(
+    say!(
         "{} {done}: {by}, {} tests passed; next: clew packs activate {}",
-        installed.id, installed.tests, installed.id
+        installed.id,
+        installed.tests,
+        installed.id
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -62,14 +65,14 @@ pub(super) fn list(place: &Place) -> Result<ExitCode> {
         let list = listings.iter().map(|it| {
             json!({ "pack": it.id, "active": it.active, "mode": it.mode, "signed": it.signed })
         });
-        println!(
+        say!(
             "{}",
             json!({ "installed": list.collect::<Vec<_>>(), "active": active })
         );
         return Ok(ExitCode::SUCCESS);
     }
     if listings.is_empty() {
-        println!("no packs are installed in {}", state.display());
+        say!("no packs are installed in {}", state.display());
     }
     for it in &listings {
         let mark = match active.iter().position(|id| *id == it.id) {
@@ -80,7 +83,7 @@ pub(super) fn list(place: &Place) -> Result<ExitCode> {
             .mode
             .map_or_else(|| "broken".to_owned(), |mode| mode.to_string());
         let signed = if it.signed { "signed" } else { "unsigned" };
-        println!("{:9} {:40} {mode:7} {signed}", mark, it.id.to_string());
+        say!("{:9} {:40} {mode:7} {signed}", mark, it.id.to_string());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -109,7 +112,7 @@ pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
     } = place.open()?;
     let active = store.rollback(&trust, host()?)?;
     match place.json {
-        true => println!("{}", json!({ "active": active.packs })),
+        true => say!("{}", json!({ "active": active.packs })),
         false => {
             let ids: Vec<_> = active.packs.iter().map(ToString::to_string).collect();
             let ids = if ids.is_empty() {
@@ -117,7 +120,7 @@ pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
             } else {
                 ids.join(", ")
             };
-            println!("active again: {ids}");
+            say!("active again: {ids}");
         }
     }
     tell_running(&state)?;
@@ -130,16 +133,16 @@ pub(super) fn remove(pack: &Reference, place: &Place) -> Result<ExitCode> {
     };
     let id = place.open()?.store.remove(&pack.name, version)?;
     match place.json {
-        true => println!("{}", json!({ "pack": id })),
-        false => println!("{id} is removed"),
+        true => say!("{}", json!({ "pack": id })),
+        false => say!("{id} is removed"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn changed(id: &PackId, what: &str, state: &Path, json: bool) -> Result<ExitCode> {
     match json {
-        true => println!("{}", json!({ "pack": id })),
-        false => println!("{id} {what}"),
+        true => say!("{}", json!({ "pack": id })),
+        false => say!("{id} {what}"),
     }
     tell_running(state)?;
     Ok(ExitCode::SUCCESS)
@@ -156,7 +159,7 @@ pub(super) fn diff(before: &str, after: &str, place: &Place) -> Result<ExitCode>
     let difference =
         Difference::of(&before, &after).or_else(|errors| bail!("{}", errors.join("\n")))?;
     match place.json {
-        true => println!("{}", serde_json::to_string_pretty(&difference)?),
+        true => say!("{}", serde_json::to_string_pretty(&difference)?),
         false => print(&difference, &before, &after),
     }
     Ok(ExitCode::SUCCESS)
@@ -195,16 +198,16 @@ impl Side {
 }
 
 fn print(difference: &Difference, before: &Pack, after: &Pack) {
-    println!("{} -> {}", before.id(), after.id());
+    say!("{} -> {}", before.id(), after.id());
     if difference.is_empty() {
-        println!("nothing is different");
+        say!("nothing is different");
     }
     for line in difference.settings.iter().chain(&difference.files) {
-        println!("{line}");
+        say!("{line}");
     }
     let marked = |mark: char, id: u64, text: &str| {
-        println!("{mark} rule {id}");
-        text.lines().for_each(|line| println!("{mark}   {line}"));
+        say!("{mark} rule {id}");
+        text.lines().for_each(|line| say!("{mark}   {line}"));
     };
     difference
         .removed

@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use self::load::load;
+use crate::paper::{put, say};
 
 /// What can be done with rules.
 #[derive(Subcommand)]
@@ -115,13 +116,13 @@ fn check(paths: &[PathBuf], json: bool) -> Result<ExitCode> {
             "load_ms": loaded.time.as_secs_f64() * 1e3,
             "warnings": warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
-        println!("{report}");
+        say!("{report}");
         return Ok(ExitCode::SUCCESS);
     }
     for warning in warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
-    println!(
+    say!(
         "{} rules in {} files, loaded in {:.0} ms; {} warnings",
         loaded.rules.rules().len(),
         loaded.files,
@@ -140,8 +141,8 @@ fn explain(id: u64, paths: &[PathBuf]) -> Result<ExitCode> {
         );
     };
     if let Some(info) = loaded.rules.rules().iter().find(|rule| rule.id == id) {
-        println!("{}:{}", info.file.display(), info.line);
+        say!("{}:{}", info.file.display(), info.line);
     }
-    print!("{plan}");
+    put!("{plan}");
     Ok(ExitCode::SUCCESS)
 }

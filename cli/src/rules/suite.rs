@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::paper::say;
 use anyhow::{Result, bail};
 use clew_ftw::{Outcome, Test};
 use serde_json::json;
@@ -23,7 +24,7 @@ pub(crate) fn run(
                 Outcome::Disabled => disabled += 1,
                 Outcome::Failed(why) => {
                     if !json {
-                        println!("FAILED {}: {why}", test.title);
+                        say!("FAILED {}: {why}", test.title);
                     }
                     failures.push((test.title.clone(), why));
                 }
@@ -41,7 +42,7 @@ pub(crate) fn run(
         let list = failures
             .iter()
             .map(|(test, why)| json!({ "test": test, "reason": why }));
-        println!(
+        say!(
             "{}",
             json!({
                 "tests": ran, "passed": passed, "failed": failures.len(), "disabled": disabled,
@@ -49,7 +50,7 @@ pub(crate) fn run(
             })
         );
     } else {
-        println!(
+        say!(
             "{ran} tests: {passed} passed, {} failed; {disabled} more are disabled ({:.1} s)",
             failures.len(),
             start.elapsed().as_secs_f64()

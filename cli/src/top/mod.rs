@@ -19,6 +19,7 @@ use crate::api::counters::CounterSums;
 use crate::api::incidents::IncidentList;
 use crate::api::rules::RuleHits;
 use crate::api::status::Status;
+use crate::paper::{put, say};
 use screen::{Screen, Wish};
 
 /// Between two looks.
@@ -67,9 +68,9 @@ pub(crate) fn run(state: &Path, json: bool) -> Result<()> {
         std::thread::sleep(ONCE);
         let view = View::of(&first, Reading::take(&client)?);
         if json {
-            println!("{}", serde_json::to_string_pretty(&view)?);
+            say!("{}", serde_json::to_string_pretty(&view)?);
         } else {
-            print!("{}", draw::text(&view));
+            put!("{}", draw::text(&view));
         }
         return Ok(());
     }

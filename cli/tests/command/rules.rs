@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("requests_are_judged", requests_are_judged),
     ("suites_are_run", suites_are_run),
     ("a_rule_is_explained", a_rule_is_explained),
+    (
+        "what_nobody_reads_is_no_failure",
+        what_nobody_reads_is_no_failure,
+    ),
 ];
 
 const RULES: &str = r#"
@@ -141,5 +145,24 @@ fn a_rule_is_explained() -> Result<()> {
         "{}",
         said(&unknown)
     );
+    Ok(())
+}
+
+/// As with `clew ... | head -1`: more is printed than a pipe holds, and its reader has gone.
+fn what_nobody_reads_is_no_failure() -> Result<()> {
+    for words in [&["check", "--schema"][..], &["completions", "bash"]] {
+        let mut child = Command::new(CLEW)
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        drop(child.stdout.take());
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() && said.is_empty(),
+            "{words:?}: {said}"
+        );
+    }
     Ok(())
 }
