@@ -12,9 +12,9 @@ help:
 	@echo "make crs     the Core Rule Set's own regression tests           -> target/figures/crs.json"
 	@echo "make kernels Debian's kernels 6.1 and 6.12, booted under qemu    -> target/figures/kernels.json"
 	@echo "make fuzz    every parser and the evaluator, a minute each (SECONDS=60)"
-	@echo "make deb     a Debian package                                   -> target/deb"
-	@echo "make test    setup, lint, every test, ops for some minutes, units, manifests and the"
-	@echo "             package, a smoke run of each fuzz target, and make kernels"
+	@echo "make deb     a Debian package, installed here and purged          -> target/deb"
+	@echo "make test    setup, lint, every test, ops for some minutes, units and manifests, a smoke"
+	@echo "             run of each fuzz target, and make kernels"
 
 setup:
 	scripts/setup
@@ -54,6 +54,7 @@ build-lab:
 	cargo build --release --locked -p clew -p clew-lab
 
 deb: setup
+	scripts/deploy-check --package
 	scripts/deb
 
 lint:
