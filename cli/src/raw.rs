@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
+use clew_packs::Located;
 use clew_protocol::kernel::Transport;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -661,25 +662,12 @@ fn tcp() -> Transport {
 
 /// Parses a file's text; errors say where in `name`.
 pub(crate) fn parse(text: &str, name: &str) -> Result<Root> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
-        let hint = nearest(error.message()).unwrap_or_default();
-        anyhow!("{name}:{line}:{column}: {}{hint}", error.message())
+    toml::from_str(text).map_err(|error| {
+        let Located {
+            line,
+            column,
+            message,
+        } = Located::of(text, &error);
+        anyhow!("{name}:{line}:{column}: {message}")
     })
-}
-
-/// For "unknown field `x`, expected one of `a`, `b`": which of them was meant.
-fn nearest(message: &str) -> Option<String> {
-    let mut quoted = message
-        .strip_prefix("unknown field ")?
-        .split('`')
-        .skip(1)
-        .step_by(2);
-    let unknown = quoted.next()?;
-    let known = quoted.max_by(|a, b| {
-        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
-    })?;
-    Some(format!("; did you mean `{known}`?"))
 }

@@ -14,6 +14,7 @@ mod except;
 mod join;
 pub mod limit;
 mod listed;
+mod located;
 mod manifest;
 mod pack;
 pub mod policy;
@@ -29,6 +30,7 @@ pub use check::{Finding, Severity, check};
 pub use compiled::{BODIES, Compiled, CompositionError, Host};
 pub use difference::{Difference, RuleChange, RuleText};
 pub use except::{ExceptError, Exception, Record, RuleException, Written};
+pub use located::Located;
 pub use pack::{Pack, PackError};
 pub use trial::{Failure, Trial};
 

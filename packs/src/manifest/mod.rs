@@ -10,6 +10,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::limit::Limit;
+use crate::located::Located;
 use crate::policy::Policy;
 
 /// The name of the file in each pack.
@@ -170,29 +171,15 @@ impl fmt::Display for PackId {
 }
 
 fn located(text: &str, error: &toml::de::Error) -> ManifestError {
-    let start = error.span().map_or(0, |span| span.start.min(text.len()));
-    let before = text.get(..start).unwrap_or_default();
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
-    let hint = nearest(error.message()).unwrap_or_default();
+    let Located {
+        line,
+        column,
+        message,
+    } = Located::of(text, error);
     ManifestError {
         at: Some((line, column)),
-        message: format!("{}{hint}", error.message()),
+        message,
     }
-}
-
-/// For "unknown field `x`, expected one of `a`, `b`": which of them was meant.
-fn nearest(message: &str) -> Option<String> {
-    let mut quoted = message
-        .strip_prefix("unknown field ")?
-        .split('`')
-        .skip(1)
-        .step_by(2);
-    let unknown = quoted.next()?;
-    let known = quoted.max_by(|a, b| {
-        strsim::jaro_winkler(a, unknown).total_cmp(&strsim::jaro_winkler(b, unknown))
-    })?;
-    Some(format!("; did you mean `{known}`?"))
 }
 
 #[cfg(test)]

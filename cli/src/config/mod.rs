@@ -1,24 +1,24 @@
 //! The configuration file: raw TOML, then what has been checked.
 
-use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod edge;
+mod policy;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clew_bans::Measure;
-use clew_correlator::profile::Profile;
 use clew_packs::policy::BanPolicy;
 use clew_packs::store::Store;
 use clew_packs::{Pack, PackName};
-use clew_proxy::{
-    ClientCertificates, HealthCheck, Identity, Limits, ListenerConfig, Page, Pages, ServiceConfig,
-    TlsConfig, TlsVersion, TrustedHops, UpstreamTls,
-};
-use clew_sensor::{ConnectRule, ExecRule, FileRule, Mode, Policy, Watch};
+use clew_proxy::{Limits, ListenerConfig, Pages, ServiceConfig, TrustedHops};
+use clew_sensor::{Mode, Policy};
 use ipnet::IpNet;
 use semver::Version;
 
+use self::edge::{limits, listeners, pages, services};
+use self::policy::sensor;
 use crate::api::access::Remote;
 use crate::inspection::Inspection;
 use crate::packs::trusted;
@@ -184,34 +184,6 @@ fn strictness(raw: &raw::Root) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Bytes of a page at most.
-const PAGE_BYTES: u64 = 64 * 1024;
-
-fn pages(raw: &raw::Pages) -> Result<Pages> {
-    let page = |path: &Option<PathBuf>| -> Result<Option<Page>> {
-        let Some(path) = path else { return Ok(None) };
-        let shown = path.display();
-        let file =
-            std::fs::File::open(path).with_context(|| format!("cannot read the page {shown}"))?;
-        let mut text = String::new();
-        file.take(PAGE_BYTES + 1).read_to_string(&mut text)?;
-        ensure!(
-            text.len() as u64 <= PAGE_BYTES,
-            "the page {shown} is longer than {PAGE_BYTES} bytes"
-        );
-        let page = Page::parse(&text).map_err(|name| {
-            anyhow!("{shown}: {{{{{name}}}}} is none of request_id, status, sentence")
-        })?;
-        Ok(Some(page))
-    };
-    Ok(Pages {
-        blocked_html: page(&raw.blocked_html)?,
-        blocked_json: page(&raw.blocked_json)?,
-        failed_html: page(&raw.failed_html)?,
-        failed_json: page(&raw.failed_json)?,
-    })
-}
-
 /// Who tells, in the block log.
 fn observer() -> clew_blocklog::Observer {
     let host = rustix::system::uname()
@@ -234,132 +206,6 @@ pub(crate) fn default_state() -> PathBuf {
         .map(PathBuf::from)
         .or_else(home);
     base.unwrap_or_else(std::env::temp_dir).join("clew")
-}
-
-fn listeners(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ListenerConfig>> {
-    if raw.listener.is_empty() || overrides.listen.is_some() {
-        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8000));
-        let address = overrides.listen.unwrap_or(default);
-        return Ok(vec![ListenerConfig {
-            address,
-            tls: None,
-            proxy_protocol: false,
-        }]);
-    }
-    let listener = |raw: &raw::Listener| ListenerConfig {
-        address: raw.address,
-        tls: raw.tls.as_ref().map(tls),
-        proxy_protocol: raw.proxy_protocol,
-    };
-    if raw.listener.iter().any(|it| it.proxy_protocol) && raw.trust.hops.is_empty() {
-        bail!(
-            "listener.proxy_protocol needs trust.hops: nobody's PROXY header is believed otherwise"
-        );
-    }
-    Ok(raw.listener.iter().map(listener).collect())
-}
-
-fn tls(raw: &raw::Tls) -> TlsConfig {
-    let clients = raw.clients.as_ref().map(|it| ClientCertificates {
-        authorities: it.authorities.clone(),
-        required: it.required,
-    });
-    TlsConfig {
-        minimum: match raw.minimum {
-            raw::TlsVersion::Tls12 => TlsVersion::Tls12,
-            raw::TlsVersion::Tls13 => TlsVersion::Tls13,
-        },
-        clients,
-        ..TlsConfig::new(&raw.certificate, &raw.key)
-    }
-}
-
-fn services(raw: &raw::Root, overrides: &Overrides) -> Result<Vec<ServiceConfig>> {
-    if !overrides.upstreams.is_empty() {
-        return Ok(vec![ServiceConfig::new(
-            "default",
-            overrides.upstreams.clone(),
-        )]);
-    }
-    ensure!(
-        !raw.service.is_empty(),
-        "no backend: say --upstream ADDRESS:PORT, or give a [[service]] in the configuration"
-    );
-    let mut names = std::collections::HashSet::new();
-    for service in &raw.service {
-        ensure!(
-            !service.upstreams.is_empty(),
-            "service {:?} has no upstreams",
-            service.name
-        );
-        ensure!(
-            service
-                .tls
-                .as_ref()
-                .is_none_or(|tls| !tls.server_name.is_empty()),
-            "service {:?}: tls.server_name is empty: nobody's certificate could be verified",
-            service.name
-        );
-        ensure!(
-            names.insert(&service.name),
-            "two services are named {:?}",
-            service.name
-        );
-    }
-    Ok(raw.service.iter().map(service).collect())
-}
-
-fn service(raw: &raw::Service) -> ServiceConfig {
-    let seconds = Duration::from_secs;
-    let mut service = ServiceConfig::new(raw.name.clone(), raw.upstreams.clone());
-    service.hosts = raw
-        .hosts
-        .iter()
-        .map(|host| host.to_ascii_lowercase())
-        .collect();
-    service.tls = raw.tls.as_ref().map(|tls| UpstreamTls {
-        server_name: tls.server_name.clone(),
-        authorities: tls.authorities.clone(),
-        identity: tls.identity.as_ref().map(|it| Identity {
-            certificate: it.certificate.clone(),
-            key: it.key.clone(),
-        }),
-    });
-    service.http2 = raw.http == raw::HttpVersion::Http2;
-    service.health_check = raw.health_check_seconds.map(|span| HealthCheck {
-        interval: seconds(span.max(1)),
-    });
-    service.health_path = raw.health_check_path.clone();
-    service.connect_timeout = seconds(raw.connect_timeout_seconds);
-    service.read_timeout = seconds(raw.read_timeout_seconds);
-    service.write_timeout = seconds(raw.write_timeout_seconds);
-    service.idle_timeout = raw.idle_timeout_seconds.map(seconds);
-    service
-}
-
-fn limits(raw: &raw::LimitsTable) -> Result<Limits> {
-    let limits = Limits {
-        connections: raw.connections,
-        head_bytes: raw.head_bytes,
-        headers: raw.headers,
-        body_bytes: raw.body_bytes,
-        head_deadline: Duration::from_secs(raw.head_seconds),
-        body_deadline: Duration::from_secs(raw.body_seconds),
-        keepalive: Duration::from_secs(raw.keepalive_seconds),
-        write_deadline: Duration::from_secs(raw.write_seconds),
-        h2_streams: raw.h2_streams,
-        bans: raw.bans,
-        ..Limits::default()
-    };
-    ensure!(
-        limits.connections > 0,
-        "limits.connections must be at least 1"
-    );
-    ensure!(
-        limits.head_bytes >= 1024,
-        "limits.head_bytes must be at least 1024"
-    );
-    Ok(limits)
 }
 
 /// The configuration's word on bans, and that of the packs where they have one.
@@ -400,190 +246,6 @@ fn bans(raw: &raw::Root, packs: Option<&BanPolicy>) -> Result<clew_bans::Policy>
     })
 }
 
-fn sensor(
-    raw: &raw::Root,
-    overrides: &Overrides,
-    services: &[ServiceConfig],
-    state: &Path,
-    packs: &clew_packs::policy::Policy,
-) -> Result<SensorConfiguration> {
-    let table = &raw.sensor;
-    let mode = overrides.mode.unwrap_or(table.mode.into());
-    let profile = table
-        .profile
-        .clone()
-        .unwrap_or_else(|| state.join("profile.json"));
-    let mut policy = allow_list(raw, services)?;
-    policy.trampolines = table.trampolines.clone();
-    // A backend on the command line is none of the file's services.
-    if overrides.upstreams.is_empty() {
-        policy.files = watched(raw)?;
-    }
-    add_packs(&mut policy, packs, services);
-    if mode == Mode::Enforce && profile.exists() {
-        add_profile(&mut policy, &profile, services)?;
-    }
-    Ok(SensorConfiguration {
-        mode,
-        fallback_mode: table.fallback_mode.into(),
-        heartbeat_limit: Duration::from_secs(table.heartbeat_seconds.max(1)),
-        hold_span: Duration::from_millis(table.hold_ms),
-        redact_environment: table.redact_environment,
-        policy,
-        profile,
-        cgroup: table.cgroup.clone(),
-        keep_programs: table.on_stop == raw::OnStop::Keep,
-        trace_opens: table.trace_opens,
-    })
-}
-
-fn allow_list(raw: &raw::Root, services: &[ServiceConfig]) -> Result<Policy> {
-    let index = |name: &Option<String>| match name {
-        None => Ok(None),
-        Some(name) => match services.iter().position(|service| service.name == *name) {
-            Some(index) => Ok(Some(index)),
-            None => bail!("allow rule for service {name:?}, which is not configured"),
-        },
-    };
-    let mut policy = Policy::default();
-    for rule in &raw.allow.exec {
-        let arguments = rule.arguments.as_ref();
-        policy.exec.push(ExecRule {
-            service: index(&rule.service)?,
-            path: rule.path.clone(),
-            arguments: arguments.map(|it| it.iter().map(|a| a.clone().into_bytes()).collect()),
-        });
-    }
-    for rule in &raw.allow.connect {
-        policy.connect.push(ConnectRule {
-            service: index(&rule.service)?,
-            address: rule.network.network(),
-            prefix_len: rule.network.prefix_len(),
-            port: rule.port,
-            transport: rule.transport,
-        });
-    }
-    Ok(policy)
-}
-
-/// The files that are watched, service by service.
-fn watched(raw: &raw::Root) -> Result<Vec<FileRule>> {
-    let mut rules = Vec::new();
-    for (service, table) in raw.service.iter().enumerate() {
-        let files = &table.files;
-        let root = if files.refuse_writes {
-            Watch::Close
-        } else {
-            Watch::Remember
-        };
-        let secret = files.protect.iter().map(|path| (path, Watch::Protect));
-        for (path, watch) in secret.chain(files.web_root.iter().map(|path| (path, root))) {
-            ensure!(
-                path.is_absolute(),
-                "service {:?}: {} is watched by its whole path; write it out from /",
-                table.name,
-                path.display()
-            );
-            let path = path.clone();
-            rules.push(FileRule {
-                service,
-                path,
-                watch,
-            });
-        }
-        ensure!(
-            !files.refuse_writes || !files.web_root.is_empty(),
-            "service {:?}: files.refuse_writes needs files.web_root: where is it that nothing may be written?",
-            table.name
-        );
-    }
-    Ok(rules)
-}
-
-/// Adds what active packs say. What they say of services that are not configured here is passed over.
-fn add_packs(policy: &mut Policy, packs: &clew_packs::policy::Policy, services: &[ServiceConfig]) {
-    let index = |name: &str| services.iter().position(|service| service.name == name);
-    // None: it is for no service that there is; otherwise the service, or all of them.
-    let whose = |service: &Option<String>| match service {
-        None => Some(None),
-        Some(name) => index(name).map(Some),
-    };
-    for rule in &packs.exec {
-        let arguments = rule.arguments.as_ref();
-        policy
-            .exec
-            .extend(whose(&rule.service).map(|service| ExecRule {
-                service,
-                path: rule.path.clone(),
-                arguments: arguments.map(|it| it.iter().map(|a| a.clone().into_bytes()).collect()),
-            }));
-    }
-    for rule in &packs.connect {
-        policy
-            .connect
-            .extend(whose(&rule.service).map(|service| ConnectRule {
-                service,
-                address: rule.network.network(),
-                prefix_len: rule.network.prefix_len(),
-                port: rule.port,
-                transport: rule.transport,
-            }));
-    }
-    for files in &packs.files {
-        let of_all = files.service.is_none();
-        let chosen = services.iter().enumerate();
-        let chosen = chosen.filter(|(_, it)| of_all || files.service.as_ref() == Some(&it.name));
-        let root = if files.refuse_writes {
-            Watch::Close
-        } else {
-            Watch::Remember
-        };
-        for (service, _) in chosen {
-            let secret = files.protect.iter().map(|path| (path, Watch::Protect));
-            let all = secret.chain(files.web_root.iter().map(|path| (path, root)));
-            policy.files.extend(all.map(|(path, watch)| FileRule {
-                service,
-                path: path.clone(),
-                watch,
-            }));
-        }
-    }
-}
-
-/// Adds what was learned. Services that are not configured any more are passed over.
-fn add_profile(policy: &mut Policy, path: &Path, services: &[ServiceConfig]) -> Result<()> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the profile {}", path.display()))?;
-    let profile: Profile = serde_json::from_str(&text)
-        .with_context(|| format!("{} is no profile; learn it anew", path.display()))?;
-    for (index, service) in services.iter().enumerate() {
-        let Some(learned) = profile.services.get(&service.name) else {
-            continue;
-        };
-        policy.profiled.push(index);
-        policy.exec.extend(learned.exec.iter().map(|entry| {
-            ExecRule {
-                service: Some(index),
-                path: entry.path.clone().into(),
-                arguments: entry
-                    .arguments
-                    .as_ref()
-                    .map(|it| it.iter().map(|a| a.clone().into_bytes()).collect()),
-            }
-        }));
-        policy
-            .connect
-            .extend(learned.connect.iter().map(|entry| ConnectRule {
-                service: Some(index),
-                address: entry.target.ip(),
-                prefix_len: if entry.target.is_ipv4() { 32 } else { 128 },
-                port: Some(entry.target.port()),
-                transport: entry.transport,
-            }));
-    }
-    Ok(())
-}
-
 fn networks(key: &str, entries: &[String]) -> Result<Vec<IpNet>> {
     let parse = |text: &String| {
         text.parse::<IpNet>()
@@ -596,6 +258,7 @@ fn networks(key: &str, entries: &[String]) -> Result<Vec<IpNet>> {
 #[cfg(test)]
 mod tests {
     use clew_proxy::ForwardingHeader;
+    use clew_sensor::{FileRule, Watch};
 
     use super::*;
 
@@ -605,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_example_is_valid() {
-        let text = include_str!("../examples/clew.toml");
+        let text = include_str!("../../examples/clew.toml");
         let configuration = checked(text).expect("example");
         assert_eq!(configuration.services.len(), 2);
         assert!(configuration.sensor.is_some());
