@@ -144,18 +144,18 @@ impl Reloader {
     ///
     /// # Errors
     ///
-    /// What is wrong; nothing has changed then, but where certificates are what is wrong: rules are in force first.
+    /// What is wrong; rules, limits and bans are as before then. Certificates come first, and may have been read anew.
     pub(crate) fn reload(&self) -> Result<Reloaded> {
         let begun = Instant::now();
         let at_start = self.turn();
         let before = self.handle.rules().context("the edge has no rules")?;
         let configuration = self.source.tried(&before.packs)?;
+        self.handle.reload_certificates()?;
         self.enter_policy(&configuration)?;
         self.bans.set_measure(configuration.bans.measure);
         let inspection = &configuration.inspection;
         self.handle.set_rules(inspection.rulebook(&before.limits));
         inspection.introduce();
-        self.handle.reload_certificates()?;
         let now = fixed(&configuration);
         let changed = now.iter().zip(at_start.iter());
         let warnings = inspection.compiled.rules.warnings().iter();
