@@ -18,33 +18,12 @@ pub enum StartError {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// A token or key cannot be had.
-    #[error("cannot take the secret from {place}: {problem}")]
-    Secret {
-        /// A file or an environment variable.
-        place: String,
-        /// Why.
-        problem: String,
-    },
-    /// The certificate authorities cannot be read.
-    #[error("cannot read the authorities {path}: {problem}; give a PEM file of certificates")]
-    Authorities {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        problem: String,
-    },
-    /// The system has no certificate authorities.
-    #[error(
-        "this system has no certificate authorities; install ca-certificates, or set `authorities`"
-    )]
-    NoAuthorities,
+    /// A receiver cannot be spoken to.
+    #[error(transparent)]
+    Receiver(#[from] clew_outbound::Error),
     /// A name that no certificate can have.
     #[error("server_name {0:?} is neither a host name nor an address")]
     ServerName(String),
-    /// TLS cannot be set up.
-    #[error("cannot set up TLS: {0}")]
-    Tls(#[from] rustls::Error),
     /// A thread cannot be started.
     #[error("cannot start a thread of the log: {0}")]
     Thread(io::Error),

@@ -28,6 +28,7 @@ mod rules;
 mod run;
 mod show;
 mod signals;
+mod spans;
 mod store;
 mod tend;
 mod top;

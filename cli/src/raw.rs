@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::spans;
+
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Root {
@@ -45,6 +47,9 @@ pub(crate) struct Root {
     pub(crate) pages: Pages,
     /// What happens where a part of Clew fails: `open` goes on without it, `closed` does not.
     pub(crate) fail: Fail,
+    /// Spans of requests, sent to an OpenTelemetry collector. Default: none are made, and `traceparent` passes as it
+    /// comes.
+    pub(crate) spans: Option<spans::Table>,
     /// The block log: one event for each request that was refused, ended or matched, and for each incident.
     pub(crate) log: Vec<clew_blocklog::RawSink>,
     /// Where events of the block log wait for network sinks.

@@ -14,7 +14,7 @@ use clew_bans::Keeper;
 use clew_blocklog::BlockLog;
 use clew_correlator::profile::Profile;
 use clew_protocol::Moment;
-use clew_proxy::{Edge, Handle, Tagging};
+use clew_proxy::{Accesses, Edge, Handle, Tagging, Tracing};
 use clew_sensor::Mode;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -35,10 +35,11 @@ use crate::privilege::{Account, drop_all, prepare_state};
 use crate::raw::OpenOrClosed;
 use crate::reload::{Reloader, Source};
 use crate::signals;
+use crate::spans::Spans;
 use crate::store::{Store, Writer};
 use crate::tend::{Learning, Tender, correlator};
 
-/// How long events may take to reach the sinks of the block log when Clew stops; what is in the spool waits for the next
+/// How long events may take to reach the sinks of the block log, and spans their collector, when Clew stops; what is in the spool waits for the next
 /// start.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -60,11 +61,13 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     let (mut kernel, tagging) = load(&configuration)?.unzip();
     let ears = Ears::default();
     let access = configuration.access_log.as_deref().map(AccessLog::open);
-    let (access, accesses) = access.transpose()?.unzip();
+    let (access, lines) = access.transpose()?.unzip();
+    let spans = configuration.spans.as_ref().map(Spans::open).transpose()?;
+    let told = lines.into_iter().chain(spans.as_ref().map(Spans::accesses));
     let policy = kernel.as_ref().map(|it| it.policy());
     let edge = Edge::bind(clew_proxy::Config {
         inherited,
-        accesses,
+        accesses: told.reduce(Accesses::and),
         reports: Some(ears.reports()),
         offenders: Some(ears.offenders()),
         ..edge_config(&configuration, tagging)?
@@ -89,7 +92,7 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         &edge.handle(),
         kernel.as_ref(),
         &store,
-        (reloader.clone(), ears.clone(), bans),
+        (reloader.clone(), ears.clone(), bans, spans.clone()),
     )?;
     if let Some(account) = &account {
         let sockets = [admin.path(), offer.path()];
@@ -112,6 +115,9 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     shared.bans.start()?;
     ears.open(&shared.log, &shared.bans);
     let access = access.map(AccessLog::start).transpose()?;
+    if let Some(spans) = &spans {
+        spans.start();
+    }
     let sockets = [offer.serve(shared.handle.clone())?, admin.serve(desk)?];
     let stop = Arc::new(AtomicBool::new(false));
     // The last that can fail: an error after it would leave the programs in the kernel.
@@ -140,6 +146,9 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     tracing::debug!(?counters, "block log");
     if let Some(access) = access {
         access.finish();
+    }
+    if let Some(spans) = spans {
+        spans.finish(FAREWELL);
     }
     for socket in sockets {
         let _ = std::fs::remove_file(socket);
@@ -171,6 +180,10 @@ fn edge_config(
         reports: None,
         pages: configuration.pages.clone(),
         accesses: None,
+        tracing: configuration
+            .spans
+            .as_ref()
+            .map(|it| Tracing { share: it.share }),
         offenders: None,
         shutdown_grace: configuration.shutdown_grace,
     })
@@ -182,7 +195,7 @@ fn desk(
     handle: &Handle,
     kernel: Option<&Kernel>,
     store: &Store,
-    (reloader, ears, bans): (Arc<Reloader>, Ears, Keeper),
+    (reloader, ears, bans, spans): (Arc<Reloader>, Ears, Keeper, Option<Spans>),
 ) -> Result<Desk> {
     let state = &configuration.state;
     let services = configuration.services.iter().map(|service| ServiceStatus {
@@ -205,6 +218,7 @@ fn desk(
         },
         audit: Audit::open(state, configuration.fail.audit)?,
         log: ears,
+        spans,
         reloader,
         state: state.clone(),
     })

@@ -4,13 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clew_protocol::{Moment, RequestId};
+use clew_protocol::report::Outcome;
+use clew_protocol::{IncidentId, Moment, RequestId};
 use http::header::{HeaderName, REFERER, USER_AGENT};
 use pingora::proxy::Session;
 
 use crate::client::own_authority;
 use crate::exchange::{Exchange, Gateway};
 use crate::report::version;
+use crate::trace::Span;
 
 /// A request that is over. Bytes are a client's own.
 #[derive(Debug)]
@@ -21,8 +23,14 @@ pub struct Access<'a> {
     pub took: Duration,
     /// Its public name.
     pub id: RequestId,
+    /// Its place in a trace; none where the edge makes no spans.
+    pub span: Option<Span>,
     /// Who sent it: behind trusted hops whom they name.
     pub client: IpAddr,
+    /// The other end of the connection that it came by.
+    pub peer: SocketAddr,
+    /// Whether that spoke TLS.
+    pub is_secure: bool,
     /// Method (RFC 9110 §9).
     pub method: &'a str,
     /// Request target as received.
@@ -37,6 +45,10 @@ pub struct Access<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// What the client was answered; none when the connection was cut before.
     pub status: Option<u16>,
+    /// What the edge has made of it, where it was not passed on and answered.
+    pub outcome: Option<Outcome>,
+    /// Why a verdict has ended it.
+    pub incident: Option<IncidentId>,
     /// Body bytes that came from the backend and went to the client.
     pub body_bytes: u64,
     /// Name of the service; none where none was chosen.
@@ -53,6 +65,15 @@ impl Accesses {
     /// `tell` is called by the thread that serves the request, when it is over: it must not wait.
     pub fn new(tell: impl Fn(&Access<'_>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
+    }
+
+    /// Tells both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::new(move |access| {
+            (self.0)(access);
+            (other.0)(access);
+        })
     }
 }
 
@@ -79,9 +100,14 @@ impl Gateway {
             at: now.unwrap_or_default(),
             took: Moment::now().since(ctx.started),
             id: ctx.id,
+            span: ctx.span,
             client: self
                 .neighbours
                 .address(peer.ip().to_canonical(), &request.headers),
+            peer: *peer,
+            is_secure: session
+                .digest()
+                .is_some_and(|digest| digest.ssl_digest.is_some()),
             method: request.method.as_str(),
             target: request.raw_path(),
             version: version(request.version),
@@ -89,6 +115,8 @@ impl Gateway {
             referrer: field(&REFERER),
             user_agent: field(&USER_AGENT),
             status,
+            outcome: ctx.outcome,
+            incident: ctx.incident,
             body_bytes: ctx.relayed_body_bytes,
             service: ctx.service.as_ref().map(|it| it.config.name.as_str()),
             upstream: ctx.upstream.map(|it| it.peer),

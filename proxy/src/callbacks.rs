@@ -20,6 +20,7 @@ use crate::exchange::{Exchange, Gateway};
 use crate::flight::Upstream;
 use crate::gate::guard;
 use crate::page::Answer;
+use crate::trace::Span;
 use crate::upstream::{REQUEST_ID, has_hop_fields};
 
 /// Upstream attempts per request: a backend that refuses is passed over twice.
@@ -54,7 +55,11 @@ impl ProxyHttp for Callbacks {
             phase.set_in_request(true);
             phase.set_relayed(None);
         }
-        ctx.upload = session.req_header().extensions.get().cloned();
+        let request = session.req_header();
+        ctx.upload = request.extensions.get().cloned();
+        ctx.span = self
+            .tracing
+            .map(|it| Span::begin(it, &request.headers, ctx.id));
         session.set_write_timeout(Some(self.limits.write_deadline));
         Ok(())
     }
@@ -175,6 +180,9 @@ impl ProxyHttp for Callbacks {
             token = self.name_attempt(tagging, session, ctx)?;
         }
         self.introduce(session, upstream_request, token.as_ref(), ctx.id_value()?)?;
+        if let Some(span) = ctx.span {
+            span.tell(upstream_request)?;
+        }
         if let Some(rules) = &mut ctx.rules {
             rules.replay(session, &mut ctx.held, upstream_request);
             rules.narrow(upstream_request);

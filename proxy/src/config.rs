@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use crate::access::Accesses;
 use crate::page::Pages;
 use crate::rate::RateLimits;
+use crate::trace::Tracing;
 
 /// The whole configuration of an [`crate::Edge`].
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub reports: Option<Reports>,
     /// Who is told of every request; none: nobody.
     pub accesses: Option<Accesses>,
+    /// Whether spans are made of requests; none: traces pass as they come.
+    pub tracing: Option<Tracing>,
     /// Who is told of clients that a rate limit wants banned; none: nobody.
     pub offenders: Option<Offenders>,
     /// How long requests in flight may take to finish after [`crate::Handle::shutdown`].
@@ -68,6 +71,7 @@ impl Config {
             pages: Pages::default(),
             reports: None,
             accesses: None,
+            tracing: None,
             offenders: None,
             shutdown_grace: Duration::from_secs(30),
         }

@@ -110,6 +110,7 @@ impl Edge {
             pages: config.pages,
             offenders: config.offenders,
             accesses: config.accesses,
+            tracing: config.tracing,
             reports: config.reports,
             flights: Flights::new(first)?,
             bans: Bans::new(config.limits.bans),

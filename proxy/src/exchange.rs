@@ -22,6 +22,7 @@ use crate::inputs::BodyInputs;
 use crate::inspection::{Inspection, Inspector};
 use crate::page::{Answer, Pages};
 use crate::service::{Service, Services};
+use crate::trace::{Span, Tracing};
 use crate::upload::Upload;
 
 /// Error type of a request that a verdict has ended.
@@ -38,6 +39,8 @@ pub(crate) struct Gateway {
     pub(crate) pages: Pages,
     /// None: nobody is told of every request.
     pub(crate) accesses: Option<Accesses>,
+    /// None: the edge makes no spans.
+    pub(crate) tracing: Option<Tracing>,
     /// None: nobody is banned by limits.
     pub(crate) offenders: Option<Offenders>,
     /// None: nobody is told of requests.
@@ -55,6 +58,8 @@ pub(crate) struct Exchange {
     /// The id as a field's value, once somebody has asked for it.
     id_value: Option<HeaderValue>,
     pub(crate) started: Moment,
+    /// Its place in a trace; none where the edge makes no spans.
+    pub(crate) span: Option<Span>,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) flight: Option<Arc<Flight>>,
@@ -89,6 +94,7 @@ impl Exchange {
             id: RequestId::fresh(),
             id_value: None,
             started: Moment::now(),
+            span: None,
             service: None,
             upstream: None,
             flight: None,

@@ -49,3 +49,4 @@ pub use endings::{BUCKETS_SECONDS, Ending, Endings};
 pub use inspection::{ShadowExample, ShadowReport};
 pub use page::{Page, Pages};
 pub use rate::{Excess, RateKey, RateLimit, RateLimits, RateScope};
+pub use trace::{Span, Tracing};

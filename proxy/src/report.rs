@@ -14,7 +14,7 @@ use pingora::proxy::Session;
 
 use crate::client::own_authority;
 use crate::exchange::{Exchange, Gateway};
-use crate::trace::trace;
+use crate::trace::position;
 
 impl Gateway {
     /// Tells of a request that is over, if somebody wants to know and there is something to tell.
@@ -70,7 +70,10 @@ impl Gateway {
                 .collect(),
             server: server.copied().unwrap_or(peer),
             tls: digest.map(|digest| tls(digest)),
-            trace: trace(&request.headers),
+            trace: match ctx.span {
+                Some(span) => Some(span.into()),
+                None => position(&request.headers),
+            },
             version: version(request.version).to_owned(),
             method: text(request.method.as_str().as_bytes()),
             target: text(request.raw_path()),

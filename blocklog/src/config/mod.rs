@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ureq::http::Uri;
+use clew_outbound::{Place, checked};
 
 pub use raw::{Format, RawFilter, RawSink, RawSpool, SinkKind, SyslogTransport, WebhookBody};
 
@@ -86,13 +86,6 @@ pub(crate) struct SyslogReceiver {
     /// None: without structured data.
     pub(crate) enterprise: Option<u32>,
     pub(crate) message_bytes: usize,
-}
-
-/// Where a secret is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    File(PathBuf),
-    Environment(String),
 }
 
 /// Why a configuration cannot be used; what to do about it is said.
@@ -352,7 +345,7 @@ fn syslog(raw: &RawSink) -> Result<Protocol, String> {
 }
 
 fn elasticsearch(raw: &RawSink) -> Result<Protocol, String> {
-    let token = place("token", &raw.token_file, &raw.token_env)?;
+    let token = Place::of("token", &raw.token_file, &raw.token_env)?;
     let index = raw.index.as_deref().unwrap_or("logs-clew.block-default");
     let is_of_index = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
     if index.is_empty() || !index.chars().all(is_of_index) {
@@ -366,7 +359,7 @@ fn elasticsearch(raw: &RawSink) -> Result<Protocol, String> {
 }
 
 fn splunk(raw: &RawSink) -> Result<Protocol, String> {
-    let token = place("token", &raw.token_file, &raw.token_env)?;
+    let token = Place::of("token", &raw.token_file, &raw.token_env)?;
     let url = url(raw, token.is_some())?;
     Ok(Protocol::Splunk {
         url: format!("{url}/services/collector/event"),
@@ -378,8 +371,8 @@ fn splunk(raw: &RawSink) -> Result<Protocol, String> {
 }
 
 fn webhook(raw: &RawSink) -> Result<Protocol, String> {
-    let token = place("token", &raw.token_file, &raw.token_env)?;
-    let secret = place("secret", &raw.secret_file, &raw.secret_env)?;
+    let token = Place::of("token", &raw.token_file, &raw.token_env)?;
+    let secret = Place::of("secret", &raw.secret_file, &raw.secret_env)?;
     let url = url(raw, token.is_some())?;
     Ok(Protocol::Webhook {
         url,
@@ -389,46 +382,13 @@ fn webhook(raw: &RawSink) -> Result<Protocol, String> {
     })
 }
 
-fn place(
-    key: &str,
-    file: &Option<PathBuf>,
-    environment: &Option<String>,
-) -> Result<Option<Place>, String> {
-    match (file, environment) {
-        (Some(_), Some(_)) => Err(format!("give `{key}_file` or `{key}_env`, not both")),
-        (Some(file), None) => Ok(Some(Place::File(file.clone()))),
-        (None, Some(name)) => Ok(Some(Place::Environment(name.clone()))),
-        (None, None) => Ok(None),
-    }
-}
-
 /// The URL without the slash at its end.
 fn url(raw: &RawSink, has_token: bool) -> Result<String, String> {
     let url = raw
         .url
         .as_deref()
         .ok_or("`url` is missing; say where events go")?;
-    let parsed: Uri = url
-        .parse()
-        .map_err(|error| format!("`url` cannot be read: {error}"))?;
-    let authority = parsed.authority().map_or("", |it| it.as_str());
-    if authority.contains('@') {
-        return Err("`url` has a user in it; give the secret by `token_file`".to_owned());
-    }
-    let is_plain = match parsed.scheme_str() {
-        Some("https") => false,
-        Some("http") => true,
-        _ => return Err("`url` must begin with https:// or http://".to_owned()),
-    };
-    let host = parsed.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost"
-        || host
-            .parse()
-            .is_ok_and(|it: std::net::IpAddr| it.is_loopback());
-    if is_plain && has_token && !is_here {
-        return Err("a token over http:// can be read on its way; use https://".to_owned());
-    }
-    Ok(url.trim_end_matches('/').to_owned())
+    checked(url, has_token)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Elasticsearch's bulk API, and that of OpenSearch: each event is created under its own id, so that one that is sent
 //! again is there once (status 409), as long as it goes to the same index or backing index.
 
+use clew_outbound::Secret;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::http::{Client, Secret};
+use super::http::Client;
 use super::{Answer, Failure, Message, Transport, Writer};
 use crate::event::Event;
 

@@ -1,61 +1,16 @@
 //! One request at a time to an HTTP receiver, and what its answers mean.
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-
-use super::{Failure, tls};
+use super::Failure;
 use crate::StartError;
-use crate::config::Place;
 use crate::event::mask;
 
 /// Most bytes of an answer that are read: of a bulk request of 10,000 events a kilobyte each.
 const ANSWER_BYTES: u64 = 16 << 20;
 /// Most bytes of an answer that an error shows.
 const SHOWN_BYTES: usize = 200;
-
-/// A token, or a key. It is never shown.
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// Reads it from where it is. White space around it is left out.
-    ///
-    /// # Errors
-    /// When it is not there, is empty, or is no text that a header can have.
-    pub(crate) fn read(place: &Place) -> Result<Self, StartError> {
-        let (name, text) = match place {
-            Place::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| StartError::Secret {
-                    place: path.display().to_string(),
-                    problem: error.to_string(),
-                })?;
-                (path.display().to_string(), text)
-            }
-            Place::Environment(name) => (name.clone(), std::env::var(name).unwrap_or_default()),
-        };
-        let text = text.trim();
-        match text.is_empty() || !text.bytes().all(|it| it.is_ascii_graphic()) {
-            true => Err(StartError::Secret {
-                place: name,
-                problem: "it must be one word of visible ASCII".to_owned(),
-            }),
-            false => Ok(Self(text.to_owned())),
-        }
-    }
-
-    /// To be put where it belongs.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
 
 /// Posts to one URL.
 #[derive(Debug)]
@@ -78,26 +33,8 @@ impl Client {
         authorities: Option<&Path>,
         timeout: Duration,
     ) -> Result<Self, StartError> {
-        let mut certificates = Vec::new();
-        if url.starts_with("https:") {
-            let found = tls::authorities(authorities)?;
-            certificates.extend(found.iter().map(|it| Certificate::from_der(it).to_owned()));
-        }
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&certificates))
-            .unversioned_rustls_crypto_provider(tls::provider())
-            .build();
-        // Neither a proxy nor a redirect that nobody configured gets to see events.
-        let config = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent("clew")
-            .timeout_global(Some(timeout))
-            .build();
         Ok(Self {
-            agent: config.new_agent(),
+            agent: clew_outbound::client(url, authorities, timeout)?,
             url: url.to_owned(),
         })
     }

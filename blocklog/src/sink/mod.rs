@@ -7,10 +7,11 @@ pub(crate) mod http;
 pub(crate) mod local;
 pub(crate) mod splunk;
 pub(crate) mod syslog;
-pub(crate) mod tls;
 pub(crate) mod webhook;
 
 use std::time::Duration;
+
+use clew_outbound::Secret;
 
 use crate::config::Format;
 use crate::event::{Event, LINE_BYTES, ecs, ocsf};
@@ -98,12 +99,12 @@ pub(crate) fn transport(
         )?),
         Protocol::Elasticsearch { url, token } => {
             let client = http::Client::open(url, authorities, timeout)?;
-            let token = token.as_ref().map(http::Secret::read).transpose()?;
+            let token = token.as_ref().map(Secret::read).transpose()?;
             Box::new(elasticsearch::Elasticsearch::new(client, token, writer))
         }
         Protocol::Splunk { url, index, token } => {
             let client = http::Client::open(url, authorities, timeout)?;
-            let token = http::Secret::read(token)?;
+            let token = Secret::read(token)?;
             Box::new(splunk::Splunk::new(client, token, index.clone(), writer))
         }
         Protocol::Webhook {
@@ -113,8 +114,8 @@ pub(crate) fn transport(
             body,
         } => {
             let client = http::Client::open(url, authorities, timeout)?;
-            let token = token.as_ref().map(http::Secret::read).transpose()?;
-            let secret = secret.as_ref().map(http::Secret::read).transpose()?;
+            let token = token.as_ref().map(Secret::read).transpose()?;
+            let secret = secret.as_ref().map(Secret::read).transpose()?;
             Box::new(webhook::Webhook::new(client, token, secret, *body, writer))
         }
     })

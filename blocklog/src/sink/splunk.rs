@@ -1,9 +1,10 @@
 //! Splunk's HTTP Event Collector. It knows no ids: an event that is sent again is there twice, with the same
 //! `event.id`.
 
+use clew_outbound::Secret;
 use serde_json::json;
 
-use super::http::{Client, Secret};
+use super::http::Client;
 use super::{Answer, Failure, Message, Transport, Writer};
 use crate::event::Event;
 

@@ -5,9 +5,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clew_outbound::Secret;
 use ring::hmac;
 
-use super::http::{Client, Secret};
+use super::http::Client;
 use super::{Answer, Failure, Message, Transport, Writer};
 use crate::config::WebhookBody;
 use crate::event::Event;

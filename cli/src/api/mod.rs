@@ -37,6 +37,7 @@ use crate::audit::{Actor, Audit, Entry, now};
 use crate::beat::{Latest, Pulse};
 use crate::ears::Ears;
 use crate::reload::Reloader;
+use crate::spans::Spans;
 use crate::store::Recent;
 use problem::Problem;
 use status::About;
@@ -55,6 +56,8 @@ pub(crate) struct Desk {
     pub(crate) reloader: Arc<Reloader>,
     /// None before it is started.
     pub(crate) log: Ears,
+    /// None: no spans are made.
+    pub(crate) spans: Option<Spans>,
     pub(crate) state: PathBuf,
 }
 

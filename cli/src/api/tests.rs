@@ -75,6 +75,7 @@ pub(crate) fn desk(state: &Path) -> Desk {
         },
         audit: Audit::open(state, OpenOrClosed::Open).expect("audit"),
         log: Ears::default(),
+        spans: None,
         reloader: Arc::new(Reloader::new(
             source,
             (handle.clone(), bans.clone()),

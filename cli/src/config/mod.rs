@@ -23,6 +23,7 @@ use crate::api::access::Remote;
 use crate::inspection::Inspection;
 use crate::packs::trusted;
 use crate::raw;
+use crate::spans::SpansConfig;
 
 /// Everything `clew run` needs, checked.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Configuration {
     /// What else has a say in what fails how: the table and key, and what it says.
     pub(crate) strictness: Vec<(&'static str, String)>,
     pub(crate) access_log: Option<PathBuf>,
+    /// None: no spans are made.
+    pub(crate) spans: Option<SpansConfig>,
     /// The block log; without sinks nobody is told.
     pub(crate) log: clew_blocklog::Config,
     pub(crate) state: PathBuf,
@@ -147,6 +150,7 @@ pub(crate) fn check(raw: raw::Root, overrides: &Overrides) -> Result<Configurati
         fail: raw.fail,
         strictness: strictness(&raw),
         access_log: raw.edge.access_log.clone(),
+        spans: raw.spans.as_ref().map(SpansConfig::check).transpose()?,
         log: clew_blocklog::Config::check(&raw.log, &raw.log_spool, &state, observer())?,
         ban_interfaces: raw.ban.interfaces.clone(),
         user: raw.state.user.clone(),

@@ -1,7 +1,9 @@
-//! The block log, and what requests are judged by.
+//! The block log, spans, and what requests are judged by.
 
 use clew_blocklog::{Counters, SinkCounters};
 use prometheus_client::registry::Unit;
+
+use crate::spans::SpanCounters;
 
 use super::{Family, Sample, Snapshot, Values};
 
@@ -70,6 +72,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<Family> {
         Family::plain(name, *help, Values::Counter(samples.collect())).labelled(&["sink"])
     }));
     families.push(waiting(log));
+    families.push(spans(snapshot.spans));
     families.extend(rules(snapshot));
     families
 }
@@ -83,6 +86,22 @@ fn waiting(log: &Counters) -> Family {
         Values::Gauge(samples.collect()),
     )
     .labelled(&["sink"])
+}
+
+fn spans(spans: SpanCounters) -> Family {
+    let samples = [
+        ("exported", spans.exported),
+        ("failed", spans.failed),
+        ("dropped", spans.dropped),
+    ];
+    let samples = samples.map(|(result, sum)| Sample::with(&[result], sum as f64));
+    Family::plain(
+        "clew_spans",
+        "Spans by what became of them: `exported` the collector has, `failed` it did not take, `dropped` found too \
+         many waiting",
+        Values::Counter(samples.to_vec()),
+    )
+    .labelled(&["result"])
 }
 
 fn rules(snapshot: &Snapshot) -> [Family; 3] {

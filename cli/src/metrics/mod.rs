@@ -25,6 +25,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::Desk;
 use crate::beat::Pulse;
+use crate::spans::{SpanCounters, Spans};
 use process::Process;
 
 /// Media type of OpenMetrics 1.0.
@@ -48,6 +49,7 @@ pub(crate) struct Snapshot {
     audit_failures: u64,
     unwritten_incidents: u64,
     block_log: Option<clew_blocklog::Counters>,
+    spans: SpanCounters,
     rules: usize,
     packs: Vec<PackVersion>,
     /// Incidents by proof.
@@ -86,6 +88,7 @@ impl Snapshot {
             audit_failures: desk.audit.failures(),
             unwritten_incidents: desk.incidents.unwritten(),
             block_log: desk.log.log_counters(),
+            spans: desk.spans.as_ref().map(Spans::counters).unwrap_or_default(),
             rules: desk.rules().unwrap_or_default(),
             packs: desk.packs(),
             incidents: desk.incidents.by_proof().collect(),

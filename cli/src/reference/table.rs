@@ -98,6 +98,7 @@ fn kind(schema: &Value) -> &'static str {
     match schema["type"].as_str() {
         Some("object") => "table",
         Some("integer") => "integer",
+        Some("number") => "number",
         Some("boolean") => "boolean",
         _ => "string",
     }

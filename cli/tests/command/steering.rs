@@ -33,6 +33,10 @@ pub(crate) const TESTS: &[Test] = &[
         metrics_and_health_have_a_port_of_their_own,
     ),
     (
+        "steering::requests_are_spans_that_a_collector_gets",
+        requests_are_spans_that_a_collector_gets,
+    ),
+    (
         "steering::tokens_are_read_before_rights_are_dropped",
         tokens_are_read_before_rights_are_dropped,
     ),
@@ -193,6 +197,29 @@ fn fetch(port: u16, target: &str, more: &str) -> Result<(u16, String)> {
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).context("no status")?.parse()?;
     Ok((status, answer))
+}
+
+/// What a collector is sent is looked at in full by tests of its own; here, that it is sent, the last with the stop.
+fn requests_are_spans_that_a_collector_gets() -> Result<()> {
+    let collector = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let url = format!("http://{}/v1/traces", collector.local_addr()?);
+    let (mut stage, _) = Stage::configured(&format!("[spans]\nurl = \"{url}\"\n"))?;
+    ensure!(stage.get("/spanned")?.0 == 200);
+    stage.clew.signal(Signal::TERM)?;
+    let (mut stream, _) = collector.accept()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut sent = Vec::new();
+    let whole = wait_until("the span is sent", || {
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece)?;
+        sent.extend_from_slice(&piece[..read]);
+        let has = |text: &[u8]| sent.windows(text.len()).any(|it| it == text);
+        Ok(has(b"POST /v1/traces ") && has(b"/spanned") && has(b"clew.request.id"))
+    });
+    whole.with_context(|| String::from_utf8_lossy(&sent).into_owned())?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+    ensure!(stage.clew.0.wait()?.success(), "{}", stage.log()?);
+    Ok(())
 }
 
 fn a_ban_by_verdict_outlives_a_kill() -> Result<()> {

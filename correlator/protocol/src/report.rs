@@ -95,6 +95,20 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Detected => "detected",
+            Self::Denied => "denied",
+            Self::Malformed => "malformed",
+            Self::Banned => "banned",
+            Self::Limited => "limited",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// The client's TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {

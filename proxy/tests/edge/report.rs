@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clew_protocol::report::{Outcome, PackVersion, REPORT_MATCHES, Report};
 use clew_proxy::{
     Accesses, Config, Excess, Offenders, RateKey, RateLimit, RateLimits, RateScope, Reports,
-    Rulebook,
+    Rulebook, Span, Tracing,
 };
 
 use crate::inspection::{ATTACK, judged, rules};
@@ -222,4 +222,45 @@ fn every_request_may_be_told() -> Result<()> {
         ensure!(upstream == Some(stage.upstream) && answer.head.contains(&id.to_string()));
     }
     Ok(())
+}
+
+#[test]
+fn backends_are_told_of_the_edge_s_own_span() -> Result<()> {
+    let (tell, told) = channel();
+    let (stage, reports) = told_with_spans(move |span| {
+        let _ = tell.send(span);
+    })?;
+    let mut client = stage.client()?;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    client.send(&format!(
+        "GET /?a=b HTTP/1.1\r\nHost: a\r\ntraceparent: {parent}\r\ntracestate: a=b\r\n\r\n"
+    ))?;
+    ensure!(client.response()?.status == 200);
+    let span = told.recv_timeout(PATIENCE)?.context("a span")?;
+    let own = format!("00-{:032x}-{:016x}-01", span.trace_id, span.id);
+    let head = stage.upstream_head()?;
+    ensure!(head.contains(&format!("traceparent: {own}")) && head.contains("tracestate: a=b"));
+    ensure!(span.parent_id == Some(0xb7ad_6b71_6920_3331) && span.is_sampled);
+    let trace = reports.recv_timeout(PATIENCE)?.trace.context("a trace")?;
+    ensure!(trace.span_id == Some(format!("{:016x}", span.id)));
+    // Of a trace that begins here nobody can have said anything.
+    client.send("GET / HTTP/1.1\r\nHost: a\r\ntraceparent: 1\r\ntracestate: a=b\r\n\r\n")?;
+    ensure!(client.response()?.status == 200);
+    let span = told.recv_timeout(PATIENCE)?.context("a span")?;
+    let head = stage.upstream_head()?;
+    let own = format!("00-{:032x}-{:016x}-00", span.trace_id, span.id);
+    ensure!(head.matches("traceparent").count() == 1 && head.contains(&own));
+    ensure!(!head.contains("tracestate") && span.parent_id.is_none());
+    Ok(())
+}
+
+/// With spans, of which none are recorded that begin here.
+fn told_with_spans(
+    tell: impl Fn(Option<Span>) + Send + Sync + 'static,
+) -> Result<(Stage, Receiver<Report>)> {
+    let text = "SecRuleEngine DetectionOnly\nSecRule ARGS:a \"@streq b\" \"id:7,phase:1,deny\"\n";
+    told(ok, text, |config| {
+        config.accesses = Some(Accesses::new(move |it| tell(it.span)));
+        config.tracing = Some(Tracing { share: 0.0 });
+    })
 }

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clew_outbound::tls;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::StartError;
-use crate::sink::tls;
 
 /// A receiver.
 #[derive(Debug)]

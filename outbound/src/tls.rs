@@ -8,25 +8,28 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::StartError;
+use crate::Error;
 
-/// The certificates of the authorities that are trusted.
-pub(crate) fn authorities(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, StartError> {
+/// The certificates of the authorities that are trusted: those of `file`, or the system's.
+///
+/// # Errors
+/// When there are none.
+pub fn authorities(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Error> {
     let Some(file) = file else {
         let found = rustls_native_certs::load_native_certs().certs;
         return match found.is_empty() {
-            true => Err(StartError::NoAuthorities),
+            true => Err(Error::NoAuthorities),
             false => Ok(found),
         };
     };
-    let fail = |error: rustls::pki_types::pem::Error| StartError::Authorities {
+    let fail = |error: rustls::pki_types::pem::Error| Error::Authorities {
         path: file.to_owned(),
         problem: error.to_string(),
     };
     let certificates = CertificateDer::pem_file_iter(file).map_err(fail)?;
     let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(fail)?;
     match certificates.is_empty() {
-        true => Err(StartError::Authorities {
+        true => Err(Error::Authorities {
             path: file.to_owned(),
             problem: "there is no certificate in it".to_owned(),
         }),
@@ -34,14 +37,16 @@ pub(crate) fn authorities(file: Option<&Path>) -> Result<Vec<CertificateDer<'sta
     }
 }
 
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+/// What all of it is computed with.
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// A client that trusts `authorities`.
-pub(crate) fn client(
-    authorities: Vec<CertificateDer<'static>>,
-) -> Result<Arc<ClientConfig>, StartError> {
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn client(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
     // Some of the system's may be of a kind that is not supported: they are left out.
     roots.add_parsable_certificates(authorities);
