@@ -79,6 +79,8 @@ struct Shared {
 
 /// How long a connection without a request is kept when the edge stops.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often it is looked meanwhile whether any is left.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What others may ask of the edge while it serves.
 #[derive(Clone)]
@@ -452,10 +454,14 @@ impl Shared {
 
     /// Waits until no connection is left; false when some are after `span`.
     async fn are_done_within(&self, span: Duration) -> bool {
-        let all = u32::try_from(self.gateway.limits.connections).unwrap_or(u32::MAX);
-        tokio::time::timeout(span, self.connections.acquire_many(all))
-            .await
-            .is_ok()
+        // Whoever waited for all permits would have them: none would be left for a client that another worker, which
+        // has not stopped yet, lets in meanwhile.
+        let all_are_over = async {
+            while self.connections.available_permits() < self.gateway.limits.connections {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(span, all_are_over).await.is_ok()
     }
 
     /// Room for one more connection, unless its source is banned.
@@ -551,5 +557,39 @@ impl Shared {
         let connection = Connection::http1(stream, limits, tally)?;
         let phase = connection.phase();
         Ok((Box::new(connection), Some(phase)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ListenerConfig, ServiceConfig};
+
+    /// Workers see a stop one after another.
+    #[test]
+    fn a_worker_that_has_not_stopped_yet_lets_in_while_another_waits() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = ListenerConfig {
+            address: any,
+            tls: None,
+            proxy_protocol: false,
+        };
+        let service = ServiceConfig::new("it", vec![SocketAddr::from(([127, 0, 0, 1], 1))]);
+        let edge = Edge::bind(Config::new(vec![listener], vec![service])).expect("edge");
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            let first = edge.shared.admit(any).expect("room");
+            let waiting = edge.shared.are_done_within(Duration::from_secs(20));
+            let mut waiting = std::pin::pin!(waiting);
+            tokio::select! {
+                biased;
+                done = &mut waiting => panic!("one is left: {done}"),
+                () = tokio::task::yield_now() => {}
+            }
+            let second = edge.shared.admit(any).expect("room for another");
+            drop((first, second));
+            assert!(waiting.await);
+        });
     }
 }
