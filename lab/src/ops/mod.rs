@@ -20,7 +20,7 @@ mod vitals;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value};
 
 use self::site::Site;
@@ -104,10 +104,11 @@ fn beside(site: &Site, span: Duration) -> Result<Value> {
         let late = scope.spawn(|| swaps::too_long(site));
         let soaked = soak::run(site, span);
         let late = late.join().map_err(|_| anyhow!("the reload panicked"))?;
-        let (mut all, late) = (soaked?, late?);
-        let both = all.as_object_mut().zip(late.as_object());
-        let (all_of_it, late) = both.context("no figures")?;
-        all_of_it.extend(late.clone());
+        let mut all = soaked?;
+        all["swap_given_up_after_seconds"] = match late {
+            Ok(took) => took.as_secs().into(),
+            Err(error) => format!("{error:#}").into(),
+        };
         Ok(all)
     })
 }
@@ -133,6 +134,7 @@ fn goals(figures: &Map<String, Value>) -> Vec<String> {
         match name.as_str() {
             "bans_after_kill" => hold(name, number("made") == number("after")),
             "bans_refused_after_kill" => hold(name, *value == figures["bans_after_kill"]["made"]),
+            "swap_given_up_after_seconds" => hold(name, value.is_u64()),
             "swap_events" => hold(name, *value == figures["swap_refused_requests"]),
             "soak_files" => hold(name, grown() <= FILES),
             "soak_threads" => hold(name, grown() <= THREADS),

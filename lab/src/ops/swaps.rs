@@ -161,7 +161,8 @@ fn refused(author: &Author, case: &Case) -> Result<Refused> {
 }
 
 /// A pack whose tests take longer than a reload may: the one before stays in force, and requests go on.
-pub(super) fn too_long(site: &Site) -> Result<Value> {
+/// How long it took until it was given up.
+pub(super) fn too_long(site: &Site) -> Result<Duration> {
     let author = Author::new(site, "late")?;
     let case = site.case("late", false, &author.trusted())?;
     let (rules, tests) = (rule(418), tests("/a/1"));
@@ -196,16 +197,17 @@ pub(super) fn too_long(site: &Site) -> Result<Value> {
         "after a pack that took too long: {status}, not 418"
     );
     clew.stop()?;
-    Ok(json!({ "swap_given_up_after_seconds": took.as_secs() }))
+    Ok(took)
 }
 
-/// Rules whose tests take minutes: each hashes all that it is given, again and again.
+/// Rules whose tests take minutes, also where the code is optimised and nothing else runs: each has its own way of
+/// going over all that it is given, again and again, so that none finds what another has made of it.
 fn slow() -> (String, String) {
     const RULES: usize = 60;
-    const TESTS: usize = 8000;
+    const TESTS: usize = 40_000;
     const BYTES: usize = 16_000;
     let rules = (0..RULES).map(|nth| {
-        let chain = "t:hexEncode,t:hexDecode,".repeat(10) + &"t:sha1,t:hexEncode,".repeat(nth + 1);
+        let chain = "t:lowercase,".repeat(nth) + &"t:hexEncode,t:hexDecode,".repeat(5);
         let id = 9_100_001 + nth;
         format!("SecRule ARGS \"@streq x\" \"id:{id},phase:1,t:none,{chain}pass,nolog\"\n")
     });
