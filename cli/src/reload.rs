@@ -245,6 +245,8 @@ fn fixed(configuration: &Configuration) -> Vec<(&'static str, String)> {
         ("sensor", format!("{sensor:?}")),
         ("ban", bans(it)),
         ("log", format!("{:?}", it.log)),
+        ("spans", format!("{:?}", it.spans)),
+        ("fail", format!("{:?}", it.fail)),
         ("pages", format!("{:?}", it.pages)),
         ("admin", format!("{:?} {:?}", it.admin, it.observe)),
         ("state", format!("{:?} {}", it.state, it.user)),
@@ -253,4 +255,30 @@ fn fixed(configuration: &Configuration) -> Vec<(&'static str, String)> {
             format!("{} {:?} {:?}", it.threads, it.shutdown_grace, it.access_log),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::schema;
+
+    #[test]
+    fn each_table_is_put_in_force_or_named() {
+        let overrides = Overrides {
+            upstreams: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 1))],
+            ..Overrides::default()
+        };
+        let configuration = config::from_command_line(&overrides).expect("configuration");
+        let mut known: Vec<&str> = fixed(&configuration).iter().map(|it| it.0).collect();
+        known.extend(["rules", "packs", "allow"]);
+        // Named by the tables that they belong to: `admin` and `log`.
+        known.extend(["observe", "log_spool"]);
+        let schema = schema();
+        let tables = schema["properties"].as_object().expect("tables");
+        let missing: Vec<_> = tables
+            .keys()
+            .filter(|it| !known.contains(&it.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }
