@@ -24,13 +24,13 @@ pub(crate) struct Entry {
     #[serde(rename = "@timestamp")]
     pub(crate) timestamp: String,
     pub(crate) actor: Actor,
-    /// Where the request came from: `unix`, or an address and port.
+    /// Where the request came from: `unix`, an address and port, or `SIGHUP`.
     pub(crate) from: String,
     /// What was asked for: `ban.add`, `ban.remove`.
     pub(crate) action: String,
     /// Of what, as it was written.
     pub(crate) target: String,
-    /// What else was asked for.
+    /// What else was asked for, and what it has come to.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub(crate) details: serde_json::Map<String, serde_json::Value>,
     /// `done`, or why not.
@@ -43,6 +43,8 @@ pub(crate) struct Entry {
 pub(crate) enum Actor {
     /// A process of this host (`SO_PEERCRED`).
     Process { uid: u32, pid: Option<i32> },
+    /// Whoever may send signals to Clew.
+    Signal,
     /// Whoever has the token of this name.
     Token { name: String },
     /// Whoever has the key to this certificate.
@@ -53,6 +55,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { uid, .. } => write!(f, "uid {uid}"),
+            Self::Signal => f.write_str("a signal"),
             Self::Token { name } => write!(f, "token {name}"),
             Self::Certificate { subject } => write!(f, "certificate {subject}"),
         }

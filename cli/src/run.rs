@@ -87,13 +87,13 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     let shared = (edge.handle(), bans.clone());
     let reloader = Reloader::new(source, shared, policy, &configuration);
     let reloader = Arc::new(reloader);
-    let desk = desk(
+    let desk = Arc::new(desk(
         &configuration,
         &edge.handle(),
         kernel.as_ref(),
         &store,
-        (reloader.clone(), ears.clone(), bans, spans.clone()),
-    )?;
+        (reloader, ears.clone(), bans, spans.clone()),
+    )?);
     if let Some(account) = &account {
         let sockets = [admin.path(), offer.path()];
         give_away(&configuration, &sockets, account, kernel.as_ref())?;
@@ -111,7 +111,7 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         log: opened.start()?,
         latest: desk.latest.clone(),
     };
-    signals::heed(shared.handle.clone(), reloader)?;
+    signals::heed(desk.clone())?;
     shared.bans.start()?;
     ears.open(&shared.log, &shared.bans);
     let access = access.map(AccessLog::start).transpose()?;

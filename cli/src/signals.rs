@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use clew_proxy::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::reload::Reloader;
+use crate::api::{Caller, Desk};
+use crate::audit::Actor;
 
 /// SIGTERM and SIGINT end the edge, and with it the process; SIGHUP has the configuration read anew.
-pub(crate) fn heed(handle: Handle, reloader: Arc<Reloader>) -> Result<()> {
+pub(crate) fn heed(desk: Arc<Desk>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -28,22 +28,26 @@ pub(crate) fn heed(handle: Handle, reloader: Arc<Reloader>) -> Result<()> {
                 tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
-                    _ = hangup.recv() => reload(&reloader),
+                    _ = hangup.recv() => reload(desk.clone()).await,
                 }
             }
         });
         tracing::info!("stopping: requests in flight finish");
-        handle.shutdown();
+        desk.handle.shutdown();
     })?;
     Ok(())
 }
 
 /// A stop that comes meanwhile waits for it: a minute at most.
-fn reload(reloader: &Reloader) {
-    match reloader.reload() {
+async fn reload(desk: Arc<Desk>) {
+    let caller = Caller {
+        actor: Actor::Signal,
+        from: "SIGHUP".to_owned(),
+    };
+    match desk.reload(caller).await {
         Ok(done) => tracing::info!(restart = ?done.restart, "configuration read anew"),
-        Err(error) => tracing::error!(
-            error = format!("{error:#}"),
+        Err(problem) => tracing::error!(
+            error = problem.error,
             "the configuration cannot be used; what was in force is in force"
         ),
     }

@@ -159,7 +159,7 @@ pub(crate) async fn add(
         target: wish.source.clone(),
         details,
     };
-    let done = desk.audited(caller, audited, move |desk| desk.ban(wish));
+    let done = desk.audited(caller, audited, move |desk, _| desk.ban(wish));
     done.await.map(Json)
 }
 
@@ -181,7 +181,7 @@ pub(crate) async fn remove(
         target: source.clone(),
         details: serde_json::Map::new(),
     };
-    let done = desk.audited(caller, audited, move |desk| desk.lift(&source));
+    let done = desk.audited(caller, audited, move |desk, _| desk.lift(&source));
     done.await.map(Json)
 }
 

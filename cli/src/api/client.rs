@@ -1,5 +1,7 @@
 //! The API's client: `clew` commands ask the clew that serves a state directory.
 
+use std::cell::Cell;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use rustix::net::RecvFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -28,6 +31,8 @@ pub(crate) struct Client {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
     patience: Duration,
+    /// A connection that was made by whom this process was then, for the first question.
+    early: Cell<Option<StdStream>>,
 }
 
 impl Client {
@@ -40,7 +45,19 @@ impl Client {
             socket: state.join(SOCKET),
             runtime,
             patience: PATIENCE,
+            early: Cell::new(None),
         })
+    }
+
+    /// As [`Self::of`], of one that runs. Who asks it is who this process is now, whoever it becomes before it does.
+    pub(crate) fn of_running(state: &Path) -> Result<Option<Self>> {
+        let client = Self::of(state)?;
+        let Ok(early) = StdStream::connect(&client.socket) else {
+            return Ok(None);
+        };
+        early.set_nonblocking(true)?;
+        client.early.set(Some(early));
+        Ok(Some(client))
     }
 
     /// One that waits for rules to be compiled and tried.
@@ -49,11 +66,6 @@ impl Client {
             patience: 5 * PATIENCE,
             ..self
         }
-    }
-
-    /// Whether somebody answers there.
-    pub(crate) fn is_answered(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(&self.socket).is_ok()
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T> {
@@ -89,12 +101,17 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<(bool, Bytes)> {
-        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            format!(
-                "no clew answers at {}; is it running, with this --state?",
-                self.socket.display()
-            )
-        })?;
+        // Nobody keeps one for long that nothing is asked on.
+        let early = self.early.take().filter(is_open);
+        let stream = match early {
+            Some(early) => UnixStream::from_std(early)?,
+            None => UnixStream::connect(&self.socket).await.with_context(|| {
+                format!(
+                    "no clew answers at {}; is it running, with this --state?",
+                    self.socket.display()
+                )
+            })?,
+        };
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
             .method(method)
@@ -113,6 +130,13 @@ impl Client {
         let (_, answer) = tokio::join!(connection, answer);
         answer
     }
+}
+
+/// Whether the other end has not closed it.
+fn is_open(stream: &StdStream) -> bool {
+    let mut nothing = [0; 1];
+    let looked = rustix::net::recv(stream, &mut nothing[..], RecvFlags::PEEK);
+    looked.is_err_and(|error| error == rustix::io::Errno::AGAIN)
 }
 
 async fn whole(response: Response<hyper::body::Incoming>) -> Result<Bytes> {

@@ -139,8 +139,8 @@ impl Desk {
     pub(crate) async fn audited<T: Send + 'static>(
         self: Arc<Self>,
         caller: Caller,
-        wish: Wish,
-        change: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
+        mut wish: Wish,
+        change: impl FnOnce(&Self, &mut Details) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let changed = tokio::task::spawn_blocking(move || {
             if self.audit.refuses(&wish.entry(&caller, "asked for")) {
@@ -148,7 +148,7 @@ impl Desk {
                     "the audit log cannot be written, and fail.audit is closed: nothing is changed",
                 ));
             }
-            let outcome = change(&self);
+            let outcome = change(&self, &mut wish.details);
             let result = match &outcome {
                 Ok(_) => "done",
                 Err(problem) => &problem.error,
@@ -160,11 +160,14 @@ impl Desk {
     }
 }
 
+/// What is written down of a change beside what was asked for.
+pub(crate) type Details = serde_json::Map<String, serde_json::Value>;
+
 /// What somebody wants changed.
 pub(crate) struct Wish {
     pub(crate) action: &'static str,
     pub(crate) target: String,
-    pub(crate) details: serde_json::Map<String, serde_json::Value>,
+    pub(crate) details: Details,
 }
 
 impl Wish {

@@ -170,14 +170,7 @@ pub(crate) async fn reload(
     State(desk): State<Arc<Desk>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<ReloadDone>, Problem> {
-    let wish = wish("rules.reload", "");
-    let done = desk.audited(caller, wish, |desk| {
-        desk.reloader
-            .reload()
-            .map(ReloadDone::from)
-            .map_err(|error| Problem::conflict(format!("{error:#}")))
-    });
-    Ok(Json(done.await?))
+    desk.reload(caller).await.map(Json)
 }
 
 /// What a candidate would have changed
@@ -207,7 +200,7 @@ pub(crate) async fn start_shadow(
     let version = asked.version.as_deref().map(Version::parse).transpose();
     let version = version.map_err(|error| Problem::bad(format!("no version: {error}")))?;
     let wish = wish("shadow.start", &asked.name);
-    let packs = desk.audited(caller, wish, |desk| {
+    let packs = desk.audited(caller, wish, |desk, _| {
         desk.reloader
             .shadow(name, version)
             .map_err(|error| Problem::conflict(format!("{error:#}")))
@@ -224,7 +217,7 @@ pub(crate) async fn end_shadow(
     State(desk): State<Arc<Desk>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<ShadowEnded>, Problem> {
-    let ended = desk.audited(caller, wish("shadow.end", ""), |desk| {
+    let ended = desk.audited(caller, wish("shadow.end", ""), |desk, _| {
         let changed = desk.handle.shadow().is_some();
         desk.handle
             .set_shadow(None)
@@ -243,6 +236,24 @@ fn wish(action: &'static str, target: &str) -> Wish {
 }
 
 impl Desk {
+    /// Reads everything anew; what is in force then is written down, and what takes a restart.
+    pub(crate) async fn reload(self: Arc<Self>, caller: Caller) -> Result<ReloadDone, Problem> {
+        let done = self.audited(caller, wish("rules.reload", ""), |desk, details| {
+            let done = desk.reloader.reload();
+            let done = done.map_err(|error| Problem::conflict(format!("{error:#}")))?;
+            let packs = done.packs.iter();
+            let packs: Vec<_> = packs
+                .map(|it| format!("{}@{}", it.name, it.version))
+                .collect();
+            details.insert("packs".to_owned(), packs.into());
+            if !done.restart.is_empty() {
+                details.insert("restart".to_owned(), done.restart.clone().into());
+            }
+            Ok(ReloadDone::from(done))
+        });
+        done.await
+    }
+
     /// The packs in force, in order.
     pub(crate) fn packs(&self) -> Vec<PackVersion> {
         let rulebook = self.handle.rules();

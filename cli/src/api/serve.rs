@@ -93,7 +93,7 @@ impl Sockets {
     }
 
     /// Answers on a thread of its own until the process ends; the path of the socket, to be removed then.
-    pub(crate) fn serve(self, desk: Desk) -> Result<PathBuf> {
+    pub(crate) fn serve(self, desk: Arc<Desk>) -> Result<PathBuf> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(4)
@@ -106,7 +106,7 @@ impl Sockets {
             if let Err(error) = rustix::process::setpriority_process(None, 0) {
                 tracing::debug!(%error, "the admin API has the priority of verdicts");
             }
-            if let Err(error) = runtime.block_on(self.accept(Arc::new(desk))) {
+            if let Err(error) = runtime.block_on(self.accept(desk)) {
                 tracing::error!(%error, "the admin API has ended");
             }
         })?;

@@ -276,7 +276,7 @@ fn every_route_answers_as_the_document_says() {
     std::fs::write(state.path().join("incidents.jsonl"), line).expect("file");
     let desk = desk(state.path());
     let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
-    let socket = sockets.serve(desk).expect("thread");
+    let socket = sockets.serve(desk.into()).expect("thread");
     let ask = |request: &str| {
         let stream = UnixStream::connect(&socket).expect("connection");
         exchange(stream, request).expect("answer")
@@ -342,7 +342,7 @@ fn check(document: &Value, operation: &Value, answer: &Answer) {
 fn what_is_no_route_is_a_problem() {
     let state = tempfile::tempdir().expect("directory");
     let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
-    let socket = sockets.serve(desk(state.path())).expect("thread");
+    let socket = sockets.serve(desk(state.path()).into()).expect("thread");
     for (method, target, status) in [
         ("GET", "/", 404),
         ("GET", "/v1/bans/", 404),
@@ -360,7 +360,7 @@ fn what_is_no_route_is_a_problem() {
 fn changes_are_audited_and_refusals_too() {
     let state = tempfile::tempdir().expect("directory");
     let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
-    let socket = sockets.serve(desk(state.path())).expect("thread");
+    let socket = sockets.serve(desk(state.path()).into()).expect("thread");
     for (method, target, body) in [
         (
             "POST",

@@ -70,7 +70,7 @@ pub(super) fn sign(
     let password = match (Signer::is_locked(&text)?, password) {
         (false, _) => None,
         (true, Some(file)) => Some(first_line(file)?),
-        (true, None) => Some(rpassword::prompt_password("Password: ")?),
+        (true, None) => Some(asked("Password: ")?),
     };
     let signer = Signer::open(&text, password.as_deref())?;
     let comment = comment.map_or_else(|| id.to_string(), str::to_owned);
@@ -116,14 +116,19 @@ fn beside(archive: &Path) -> PathBuf {
 }
 
 fn new_password() -> Result<String> {
-    let password = rpassword::prompt_password("Password for the secret key: ")?;
+    let password = asked("Password for the secret key: ")?;
     ensure!(
         !password.is_empty(),
         "the password is empty; say --unencrypted if there is to be none"
     );
-    let again = rpassword::prompt_password("Once more: ")?;
+    let again = asked("Once more: ")?;
     ensure!(password == again, "the passwords are not the same");
     Ok(password)
+}
+
+fn asked(prompt: &str) -> Result<String> {
+    rpassword::prompt_password(prompt)
+        .context("there is no terminal to ask for the password at; say --password-file FILE")
 }
 
 /// A password's file; `-` is standard input.

@@ -85,11 +85,13 @@ impl Place {
             self.state_of(&configuration),
             self.trust_of(&configuration)?,
         );
+        let running = Client::of_running(&state)?;
         become_owner(&state)?;
         Ok(Opened {
             store: Store::of(&state),
             state,
             trust,
+            running,
         })
     }
 }
@@ -99,6 +101,31 @@ pub(super) struct Opened {
     pub(super) store: Store,
     pub(super) state: PathBuf,
     pub(super) trust: Trust,
+    /// The clew that serves the state, if one does.
+    running: Option<Client>,
+}
+
+impl Opened {
+    /// Has the clew that runs with this state, if one does, put in force what is active now.
+    ///
+    /// # Errors
+    ///
+    /// It refuses; what it judges by is as before, and not what is active here.
+    pub(super) fn tell_running(self) -> Result<()> {
+        let Some(client) = self.running else {
+            return Ok(());
+        };
+        let done = client.patient().post::<ReloadDone>("/v1/reload", &());
+        let done = done.context(
+            "active, but the clew that runs refuses it, and judges as before (clew packs rollback takes it back)",
+        )?;
+        // What is for people goes where it cannot get between what is for programs.
+        eprintln!(
+            "in force in the clew that runs, after {:.0} ms",
+            done.took_ms
+        );
+        Ok(())
+    }
 }
 
 /// `[packs]`, checked.
@@ -143,26 +170,4 @@ impl FromStr for Reference {
             version: version.transpose()?,
         })
     }
-}
-
-/// Has the clew that runs with this state, if one does, put in force what is active now.
-///
-/// # Errors
-///
-/// It refuses; what it judges by is as before, and not what is active here.
-pub(super) fn tell_running(state: &Path) -> Result<()> {
-    let client = Client::of(state)?;
-    if !client.is_answered() {
-        return Ok(());
-    }
-    let done = client.patient().post::<ReloadDone>("/v1/reload", &());
-    let done = done.context(
-        "active, but the clew that runs refuses it, and judges as before (clew packs rollback takes it back)",
-    )?;
-    // What is for people goes where it cannot get between what is for programs.
-    eprintln!(
-        "in force in the clew that runs, after {:.0} ms",
-        done.took_ms
-    );
-    Ok(())
 }

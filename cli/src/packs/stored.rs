@@ -9,7 +9,7 @@ use clew_packs::{Difference, Pack, PackId, PackName};
 use serde_json::json;
 
 use super::keys::signature_of;
-use super::place::{Opened, Place, Reference, tell_running};
+use super::place::{Opened, Place, Reference};
 use crate::inspection::host;
 use crate::paper::say;
 
@@ -89,28 +89,21 @@ pub(super) fn list(place: &Place) -> Result<ExitCode> {
 }
 
 pub(super) fn activate(pack: &Reference, place: &Place) -> Result<ExitCode> {
-    let Opened {
-        store,
-        state,
-        trust,
-    } = place.open()?;
-    let id = store.activate(&pack.name, pack.version.as_ref(), &trust, host()?)?;
-    changed(&id, "is active", &state, place.json)
+    let opened = place.open()?;
+    let (store, trust) = (&opened.store, &opened.trust);
+    let id = store.activate(&pack.name, pack.version.as_ref(), trust, host()?)?;
+    changed(&id, "is active", opened, place.json)
 }
 
 pub(super) fn deactivate(name: &PackName, place: &Place) -> Result<ExitCode> {
     let opened = place.open()?;
     let id = opened.store.deactivate(name)?;
-    changed(&id, "is not active any more", &opened.state, place.json)
+    changed(&id, "is not active any more", opened, place.json)
 }
 
 pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
-    let Opened {
-        store,
-        state,
-        trust,
-    } = place.open()?;
-    let active = store.rollback(&trust, host()?)?;
+    let opened = place.open()?;
+    let active = opened.store.rollback(&opened.trust, host()?)?;
     match place.json {
         true => say!("{}", json!({ "active": active.packs })),
         false => {
@@ -123,7 +116,7 @@ pub(super) fn rollback(place: &Place) -> Result<ExitCode> {
             say!("active again: {ids}");
         }
     }
-    tell_running(&state)?;
+    opened.tell_running()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,12 +132,12 @@ pub(super) fn remove(pack: &Reference, place: &Place) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn changed(id: &PackId, what: &str, state: &Path, json: bool) -> Result<ExitCode> {
+fn changed(id: &PackId, what: &str, opened: Opened, json: bool) -> Result<ExitCode> {
     match json {
         true => say!("{}", json!({ "pack": id })),
         false => say!("{id} {what}"),
     }
-    tell_running(state)?;
+    opened.tell_running()?;
     Ok(ExitCode::SUCCESS)
 }
 

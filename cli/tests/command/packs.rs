@@ -162,6 +162,17 @@ fn what_is_wrong() -> Result<()> {
     let told = refused(folder, "packs except --record record.json")?;
     ensure!(told.contains("neither an incident"), "{told}");
     ensure!(!folder.join("exceptions").exists(), "nothing was begun");
+    // In a session of its own there is no terminal.
+    let keygen = Command::new("setsid")
+        .args(["--wait", CLEW, "packs", "keygen"])
+        .current_dir(folder)
+        .output()?;
+    let told = said(&keygen);
+    ensure!(
+        !keygen.status.success() && told.contains("--password-file"),
+        "{told}"
+    );
+    ensure!(!folder.join("clew.key").exists(), "nothing was begun");
     Ok(())
 }
 

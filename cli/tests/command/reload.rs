@@ -129,6 +129,19 @@ fn packs_are_in_force_at_once() -> Result<()> {
     ensure!(hits["hits"][0]["id"] == 9_000_001 && hits["hits"][0]["stops"] == 3);
     done(&stage, &["packs", "deactivate", "p", "--allow-unsigned"])?;
     ensure!(stage.get("/a")?.0 == 200);
+    // Whoever has changed it is told, also where the store is another's, and what was in force then.
+    let audit: serde_json::Value = serde_json::from_str(&done(&stage, &["audit", "--json"])?)?;
+    let uid = rustix::process::geteuid().as_raw();
+    let packs = [&["p@1.0.0"][..], &["p@2.0.0"], &["p@1.0.0"], &[]];
+    let entries = audit.as_array().context("entries")?;
+    ensure!(entries.len() == packs.len(), "{audit}");
+    for (entry, packs) in entries.iter().zip(packs) {
+        ensure!(entry["actor"]["uid"] == uid, "{entry}");
+        ensure!(
+            entry["details"]["packs"] == serde_json::json!(packs),
+            "{entry}"
+        );
+    }
     Ok(())
 }
 
@@ -166,7 +179,12 @@ fn what_cannot_be_used_changes_nothing() -> Result<()> {
     std::fs::write(&config, format!("{text}[limits]\nheaders = 7\n"))?;
     ensure!(done(&stage, &["reload"])?.contains("after a restart only: limits"));
     let audit = done(&stage, &["audit"])?;
-    ensure!(audit.matches("rules.reload").count() == 4, "{audit}");
+    ensure!(audit.matches("rules.reload").count() == 5, "{audit}");
+    ensure!(
+        audit.matches("a signal from SIGHUP").count() == 1,
+        "{audit}"
+    );
+    ensure!(audit.contains("\"restart\":[\"limits\"]"), "{audit}");
     Ok(())
 }
 

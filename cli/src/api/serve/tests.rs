@@ -39,7 +39,7 @@ fn serve(state: &Path, table: &str) -> SocketAddr {
     let remote = Remote::check(&table).expect("checked");
     let sockets = Sockets::bind(state, remote.as_ref(), None).expect("sockets");
     let address = sockets.remote.as_ref().expect("TCP").0.local_addr();
-    sockets.serve(desk(state)).expect("thread");
+    sockets.serve(desk(state).into()).expect("thread");
     address.expect("address")
 }
 
@@ -144,7 +144,7 @@ fn certificates_of_the_authorities_are_needed_and_named() {
 fn hostile_requests_cost_little_and_the_next_is_answered() {
     let state = tempfile::tempdir().expect("directory");
     let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
-    let socket = sockets.serve(desk(state.path())).expect("thread");
+    let socket = sockets.serve(desk(state.path()).into()).expect("thread");
     let send = |bytes: &[u8]| {
         let mut stream = UnixStream::connect(&socket).expect("connection");
         let patience = Some(Duration::from_secs(60));
@@ -183,7 +183,7 @@ fn hostile_requests_cost_little_and_the_next_is_answered() {
 fn no_more_than_so_many_are_served_at_a_time() {
     let state = tempfile::tempdir().expect("directory");
     let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
-    let socket = sockets.serve(desk(state.path())).expect("thread");
+    let socket = sockets.serve(desk(state.path()).into()).expect("thread");
     let silent: Vec<_> = (0..CONNECTIONS)
         .map(|_| UnixStream::connect(&socket).expect("connection"))
         .collect();
@@ -205,7 +205,7 @@ fn no_more_than_so_many_are_served_at_a_time() {
 fn whoever_sends_nothing_is_closed() {
     let state = tempfile::tempdir().expect("directory");
     let sockets = Sockets::bind(state.path(), None, None).expect("sockets");
-    let socket = sockets.serve(desk(state.path())).expect("thread");
+    let socket = sockets.serve(desk(state.path()).into()).expect("thread");
     let patience = Some(HEAD_DEADLINE + Duration::from_secs(60));
     let begun = ["", "GET /v1/status HTTP/1.1\r\nHost:"].map(|text| {
         let mut stream = UnixStream::connect(&socket).expect("connection");
