@@ -217,6 +217,10 @@ fn spawn(binary: &Path, words: &[OsString], state: &Path) -> Result<Process> {
     Process::spawn(&mut command).context("build it first: cargo build --release")
 }
 
+/// A port that nobody listens on, at any address. It is none of those that the kernel gives to clients: one of them could
+/// have it before whoever asked is there.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000)).take(1000);
+    ports.find(is_free).context("no port is free")
 }
