@@ -39,9 +39,11 @@ use crate::spans::Spans;
 use crate::store::{Store, Writer};
 use crate::tend::{Learning, Tender, correlator};
 
-/// How long events may take to reach the sinks of the block log, and spans their collector, when Clew stops; what is in the spool waits for the next
+/// How long events may take to reach the sinks of the block log when Clew stops; what is in the spool waits for the next
 /// start.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// The same of spans and their collector; nothing depends on them, and a successor waits.
+const SPANS_FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the threads share.
 struct Shared {
@@ -148,7 +150,7 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
         access.finish();
     }
     if let Some(spans) = spans {
-        spans.finish(FAREWELL);
+        spans.finish(SPANS_FAREWELL);
     }
     for socket in sockets {
         let _ = std::fs::remove_file(socket);
