@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,7 +58,8 @@ impl Offer {
     }
 
     /// Waits, on a thread of its own, for somebody who asks; the path of the socket, to be removed at the end.
-    pub(crate) fn serve(self, handle: Handle) -> Result<PathBuf> {
+    /// `is_replaced` is set before the edge is stopped.
+    pub(crate) fn serve(self, handle: Handle, is_replaced: Arc<AtomicBool>) -> Result<PathBuf> {
         let path = self.path.clone();
         let thread = std::thread::Builder::new().name("clew-handover".to_owned());
         thread.spawn(move || {
@@ -68,6 +71,7 @@ impl Offer {
                 given.is_ok()
             });
             tracing::info!("another clew takes over; requests in flight finish");
+            is_replaced.store(true, Ordering::Release);
             handle.shutdown_within(GRACE);
             // The successor's connection ends with this process, and not before.
             loop {

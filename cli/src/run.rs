@@ -42,8 +42,9 @@ use crate::tend::{Learning, Tender, correlator};
 /// How long events may take to reach the sinks of the block log when Clew stops; what is in the spool waits for the next
 /// start.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// The same of spans and their collector; nothing depends on them, and a successor waits.
-const SPANS_FAREWELL: Duration = Duration::from_secs(1);
+/// The same when a successor waits, which sends what is in the spool, and clients wait for it; and for spans, on which
+/// nothing depends.
+const BRIEF_FAREWELL: Duration = Duration::from_millis(500);
 
 /// What the threads share.
 struct Shared {
@@ -120,7 +121,11 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
     if let Some(spans) = &spans {
         spans.start();
     }
-    let sockets = [offer.serve(shared.handle.clone())?, admin.serve(desk)?];
+    let is_replaced = Arc::new(AtomicBool::new(false));
+    let sockets = [
+        offer.serve(shared.handle.clone(), is_replaced.clone())?,
+        admin.serve(desk)?,
+    ];
     let stop = Arc::new(AtomicBool::new(false));
     // The last that can fail: an error after it would leave the programs in the kernel.
     let tender = kernel
@@ -144,13 +149,17 @@ pub(crate) fn run(source: Source, take_over: bool) -> Result<()> {
             .unwrap_or_else(|_| Err(anyhow!("the correlator thread panicked")))
     });
     shared.bans.stop();
-    let counters = shared.log.finish(FAREWELL);
+    let farewell = match is_replaced.load(Ordering::Acquire) {
+        true => BRIEF_FAREWELL,
+        false => FAREWELL,
+    };
+    let counters = shared.log.finish(farewell);
     tracing::debug!(?counters, "block log");
     if let Some(access) = access {
         access.finish();
     }
     if let Some(spans) = spans {
-        spans.finish(SPANS_FAREWELL);
+        spans.finish(BRIEF_FAREWELL);
     }
     for socket in sockets {
         let _ = std::fs::remove_file(socket);

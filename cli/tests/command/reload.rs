@@ -20,6 +20,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("reload::a_pack_says_how_bans_are", a_pack_says_how_bans_are),
     ("reload::a_shadow_changes_nothing", a_shadow_changes_nothing),
     ("reload::another_takes_over", another_takes_over),
+    (
+        "reload::a_sink_that_is_down_does_not_hold_up_a_take_over",
+        a_sink_that_is_down_does_not_hold_up_a_take_over,
+    ),
     ("reload::what_fails_how_is_shown", what_fails_how_is_shown),
 ];
 
@@ -245,6 +249,31 @@ fn another_takes_over() -> Result<()> {
     done(&stage, &["bans", "add", "203.0.113.9", "--reason", "kept"])?;
     take_over(&mut stage)?;
     ensure!(done(&stage, &["bans", "list"])?.contains("kept"));
+    Ok(())
+}
+
+/// What nobody takes does not hold up who takes over, and clients with it: it waits on disk.
+fn a_sink_that_is_down_does_not_hold_up_a_take_over() -> Result<()> {
+    let stage = Stage::with_config(|at| {
+        let nobody = "[[log]]\nsink = \"webhook\"\nurl = \"http://127.0.0.1:1\"\n";
+        format!("{}{nobody}", alone(at))
+    })?;
+    install(&stage, "1.0.0", 418)?;
+    activate(&stage, "p@1.0.0")?;
+    ensure!(stage.get("/a")?.0 == 418);
+    let spool = stage.directory.path().join("state/log-spool");
+    wait_until("the event is on disk", || {
+        for file in std::fs::read_dir(&spool)? {
+            let bytes = std::fs::read(file?.path())?;
+            if String::from_utf8_lossy(&bytes).contains("9000001") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })?;
+    let begun = std::time::Instant::now();
+    let _successor = successor(&stage)?;
+    ensure!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
     Ok(())
 }
 
