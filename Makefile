@@ -64,7 +64,10 @@ test: setup
 	scripts/lint
 	cargo test --workspace --locked
 	cargo build --locked -p clew -p clew-lab
-	target/debug/clew-lab --clew target/debug/clew ops --short
+	@# Ops waits more than it works: the fuzz targets are built meanwhile.
+	nice scripts/fuzz build & builder=$$!; \
+	  target/debug/clew-lab --clew target/debug/clew ops --short; status=$$?; \
+	  wait $$builder && exit $$status
 	scripts/deploy-check
 	scripts/fuzz smoke
 	scripts/kernels
