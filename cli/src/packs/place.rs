@@ -112,7 +112,12 @@ impl Opened {
     ///
     /// It refuses; what it judges by is as before, and not what is active here.
     pub(super) fn tell_running(self) -> Result<()> {
-        let Some(client) = self.running else {
+        // One that has started since may have read what was active before.
+        let running = match self.running {
+            None => Client::of_running(&self.state)?,
+            running => running,
+        };
+        let Some(client) = running else {
             return Ok(());
         };
         let done = client.patient().post::<ReloadDone>("/v1/reload", &());
