@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::classes::Classes;
 use super::collections::Collection;
@@ -23,6 +24,8 @@ use crate::transformation::UnicodeMap;
 
 /// Rules, ready to be evaluated. Made by [`compile`](super::compile::compile).
 pub struct RuleSet {
+    /// Another one for each rule set of the process, from 1 on.
+    pub(super) serial: u64,
     pub(super) phases: [Box<[Rule]>; Phase::COUNT],
     /// What is known of each rule, by its number.
     pub(super) info: Box<[RuleInfo]>,
@@ -132,6 +135,12 @@ impl RuleSet {
             link.effects.len()
         )
     }
+}
+
+/// A number that no rule set has had.
+pub(super) fn next_serial() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// What a rule says of itself.

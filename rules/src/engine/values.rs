@@ -3,7 +3,7 @@
 //! Nothing here is freed before the transaction is reset, so a [`ValueId`] stays good, and a
 //! transformation that leaves a value unchanged answers with the same [`ValueId`].
 
-use super::classes::{ALWAYS, Classes, classes, triggers};
+use super::classes::{self, ALWAYS, Classes, classes, triggers};
 use super::pipeline::{NodeId, Pipelines, ROOT};
 use crate::transformation::{Transformation, UnicodeMap};
 
@@ -116,7 +116,7 @@ impl Values {
         self.values.get(id.index()).map_or(0, |v| v.len as usize)
     }
 
-    /// The classes of its bytes.
+    /// Classes among which are those of its bytes.
     pub(super) fn classes(&self, id: ValueId) -> Classes {
         self.values.get(id.index()).map_or(ALWAYS, |v| v.classes)
     }
@@ -228,7 +228,11 @@ impl Values {
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let changed = transformation.apply(self.get(id), unicode, &mut scratch);
-        let result = if changed { self.push(&scratch) } else { id };
+        let result = match classes::after(transformation, self.classes(id)) {
+            _ if !changed => id,
+            Some(classes) => self.push_known(&scratch, classes),
+            None => self.push(&scratch),
+        };
         self.scratch = scratch;
         self.rows[row] = result;
         result

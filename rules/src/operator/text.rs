@@ -3,6 +3,8 @@
 
 use memchr::memmem::{self, Finder};
 
+use crate::transformation::position_of_pair;
+
 /// One of the text operators. Case counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
@@ -53,8 +55,16 @@ impl Comparison {
 fn is_within(list: &[u8], value: &[u8]) -> bool {
     const SHORT: usize = 256;
     match value {
-        [first, _, ..] if list.len() <= SHORT => {
-            memchr::memchr_iter(*first, list).any(|at| list[at..].starts_with(value))
+        [first, second, ..] if list.len() <= SHORT => {
+            let mut rest = list;
+            let both = |a: u8, b: u8| a == *first && b == *second;
+            while let Some(at) = position_of_pair(rest, both) {
+                if rest[at..].starts_with(value) {
+                    return true;
+                }
+                rest = &rest[at + 1..];
+            }
+            false
         }
         _ => memmem::find(list, value).is_some(),
     }

@@ -5,7 +5,7 @@ use super::scan;
 /// Deletes `\`, `"`, `'`, `^`; makes one space of each run of spaces, `,`, `;`, tabs and line ends;
 /// deletes the space before `/` and `(`; lower-cases ASCII.
 pub(super) fn normalise(value: &[u8], out: &mut Vec<u8>) -> bool {
-    let pair = scan::position_of_pair(value, is_touched_pair);
+    let pair = uneven_space(value);
     let touched = scan::position(&value[..pair.unwrap_or(value.len())], is_touched);
     let Some(first) = touched.or(pair) else {
         return false;
@@ -33,9 +33,14 @@ pub(super) fn normalise(value: &[u8], out: &mut Vec<u8>) -> bool {
     out != value
 }
 
+/// Where the first space stands that is changed.
+pub(crate) fn uneven_space(value: &[u8]) -> Option<usize> {
+    scan::position_of_pair(value, is_touched_pair)
+}
+
 /// A space is changed only before these.
 fn is_touched_pair(first: u8, second: u8) -> bool {
-    first == b' ' && (second == b' ' || second == b'/' || second == b'(')
+    (first == b' ') & ((second == b' ') | (second == b'/') | (second == b'('))
 }
 
 /// Quotes, separators, capitals, which are changed wherever they stand.

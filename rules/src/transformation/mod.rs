@@ -24,6 +24,8 @@ mod space;
 mod unicode;
 mod url;
 
+pub(crate) use command::uneven_space;
+pub(crate) use scan::position_of_pair;
 pub use unicode::{UnicodeMap, UnicodeMapError};
 pub(crate) use url::{next_escape, spaced};
 

@@ -8,37 +8,35 @@ const STEP: usize = 32;
 /// become vector code (about 0.1 ns a byte, against 0.5 ns for a table).
 #[inline]
 pub(super) fn position(value: &[u8], touched: impl Fn(u8) -> bool + Copy) -> Option<usize> {
-    let mut at = 0;
-    for step in value.chunks(STEP) {
-        if step.iter().fold(false, |any, &byte| any | touched(byte)) {
-            return step
-                .iter()
-                .position(|&byte| touched(byte))
-                .map(|offset| at + offset);
-        }
-        at += step.len();
-    }
-    None
+    let (steps, _) = value.as_chunks::<STEP>();
+    let any = |step: &[u8; STEP]| step.iter().fold(false, |any, &byte| any | touched(byte));
+    let nth = steps.iter().position(any).unwrap_or(steps.len());
+    let rest = value[nth * STEP..].iter();
+    let offset = { rest }.position(|&byte| touched(byte));
+    offset.map(|offset| nth * STEP + offset)
 }
 
 /// As [`position`], of the first byte that `touched` names together with the byte after it (0 after
 /// the last).
 #[inline]
-pub(super) fn position_of_pair(
+pub(crate) fn position_of_pair(
     value: &[u8],
     touched: impl Fn(u8, u8) -> bool + Copy,
 ) -> Option<usize> {
     let pairs = value.len().checked_sub(1)?;
-    let mut at = 0;
-    for (firsts, seconds) in value[..pairs].chunks(STEP).zip(value[1..].chunks(STEP)) {
-        let both = || firsts.iter().zip(seconds);
-        if both().fold(false, |any, (&first, &second)| any | touched(first, second)) {
-            let offset = both().position(|(&first, &second)| touched(first, second));
-            return offset.map(|offset| at + offset);
-        }
-        at += firsts.len();
+    let (firsts, seconds) = (&value[..pairs], &value[1..]);
+    let steps = firsts.as_chunks::<STEP>().0;
+    let both = steps.iter().zip(seconds.as_chunks::<STEP>().0);
+    let any = |(firsts, seconds): (&[u8; STEP], &[u8; STEP])| {
+        (0..STEP).fold(false, |any, at| any | touched(firsts[at], seconds[at]))
+    };
+    let at = STEP * { both }.position(any).unwrap_or(steps.len());
+    let both = firsts[at..].iter().zip(&seconds[at..]);
+    let offset = { both }.position(|(&first, &second)| touched(first, second));
+    match offset {
+        Some(offset) => Some(at + offset),
+        None => touched(value[pairs], 0).then_some(pairs),
     }
-    touched(value[pairs], 0).then_some(pairs)
 }
 
 /// C's `isspace`: space, `\t`, `\n`, `\v`, `\f`, `\r`.

@@ -22,7 +22,7 @@ use draft::Drafts;
 use super::filter::Filter;
 use super::name_pattern::NamePattern;
 use super::pipeline::Pipelines;
-use super::ruleset::{Removal, RuleSet};
+use super::ruleset::{Removal, RuleSet, next_serial};
 use super::settings::{Options, Settings};
 use super::transaction::rehearse;
 use super::tx::TxNames;
@@ -140,6 +140,7 @@ impl<'a> Compiler<'a> {
         let warnings = std::mem::take(&mut self.warnings);
         let warnings = self.located(warnings);
         let mut rules = RuleSet {
+            serial: next_serial(),
             segments: Default::default(),
             filter: Filter::new(
                 &compiled.phases,

@@ -7,7 +7,6 @@
 //! Invariant: what is remembered is compared byte by byte; requests can only make each other forget.
 
 use super::super::names::hash;
-use super::super::values::{ValueId, Values};
 use super::plan::Channel;
 
 /// Values that are remembered, a power of two. With bytes and candidates that is at most 80 KiB.
@@ -16,16 +15,10 @@ const SLOTS: usize = 256;
 const BYTES: std::ops::RangeInclusive<usize> = 2..=192;
 /// Candidates of a value that is remembered.
 const CANDIDATES: usize = 16;
-/// Values of one transaction of which it is noted which rules do not match: each such rule goes through all of them.
-const NOTED: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Memo {
-    slots: Vec<Slot>,
-    /// Values of this transaction that are remembered and have candidates, and where: the first of them.
-    here: Vec<(ValueId, usize)>,
-}
+pub(super) struct Memo(Vec<Slot>);
 
 #[derive(Clone, Debug, Default)]
 struct Slot {
@@ -45,7 +38,8 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn slot(self) -> usize {
+    /// Where the value is, if it is remembered.
+    pub(super) fn slot(self) -> usize {
         self.hash as usize & (SLOTS - 1)
     }
 }
@@ -53,13 +47,7 @@ impl Key {
 impl Memo {
     /// For other rules.
     pub(super) fn forget(&mut self) {
-        self.slots.clear();
-        self.here.clear();
-    }
-
-    /// For another transaction.
-    pub(super) fn reset(&mut self) {
-        self.here.clear();
+        self.0.clear();
     }
 
     /// `None`: values like this are not remembered.
@@ -72,45 +60,34 @@ impl Memo {
     }
 
     /// The places of the rules that may match, if that is known.
-    pub(super) fn get(&mut self, key: Key, id: ValueId, bytes: &[u8]) -> Option<&[u32]> {
-        let slot = self.slots.get(key.slot())?;
+    pub(super) fn get(&self, key: Key, bytes: &[u8]) -> Option<&[u32]> {
+        let slot = self.0.get(key.slot())?;
         let same = slot.hash == key.hash && slot.channel == key.channel && slot.bytes == bytes;
-        if !same {
-            return None;
-        }
-        if !slot.candidates.is_empty() && self.here.len() < NOTED {
-            self.here.push((id, key.slot()));
-        }
-        Some(&slot.candidates)
+        same.then_some(&*slot.candidates)
     }
 
-    /// Remembers the places of the rules that may match.
-    pub(super) fn put(&mut self, key: Key, id: ValueId, bytes: &[u8], candidates: &[u32]) {
+    /// Remembers the places of the rules that may match; `false`: they are too many.
+    pub(super) fn put(&mut self, key: Key, bytes: &[u8], candidates: &[u32]) -> bool {
         if candidates.len() > CANDIDATES {
-            return;
+            return false;
         }
-        if self.slots.is_empty() {
-            self.slots.resize(SLOTS, Slot::default());
+        if self.0.is_empty() {
+            self.0.resize(SLOTS, Slot::default());
         }
-        let slot = &mut self.slots[key.slot()];
+        let slot = &mut self.0[key.slot()];
         (slot.hash, slot.channel) = (key.hash, key.channel);
         slot.bytes.clear();
         slot.bytes.extend_from_slice(bytes);
         slot.candidates.clear();
         slot.candidates.extend_from_slice(candidates);
-        if !candidates.is_empty() && self.here.len() < NOTED {
-            self.here.push((id, key.slot()));
-        }
+        true
     }
 
-    /// The rule was asked about the value, as the value is, and did not match.
-    pub(super) fn rule_out(&mut self, place: u32, id: ValueId, values: &Values) {
-        for (_, index) in self.here.iter().filter(|(known, _)| *known == id) {
-            let slot = &mut self.slots[*index];
-            // Another value may have taken its place since.
-            if slot.bytes == values.get(id) {
-                slot.candidates.retain(|candidate| *candidate != place);
-            }
+    /// The rule was asked about a value that is, or was, remembered there, and did not match.
+    pub(super) fn rule_out(&mut self, place: u32, slot: usize, bytes: &[u8]) {
+        // Another value may have taken its place since, or the phase goes on in another thread.
+        if let Some(slot) = self.0.get_mut(slot).filter(|slot| slot.bytes == bytes) {
+            slot.candidates.retain(|candidate| *candidate != place);
         }
     }
 }

@@ -30,7 +30,7 @@ use plan::{Demands, Sources, plan};
 
 pub(super) use beginning::first_bytes;
 pub(super) use plan::{Channel, Plan};
-pub(super) use scan::{Lens, Scanner};
+pub(super) use scan::{Lens, Marked, Scanner};
 
 use super::Phase;
 use super::pipeline::Pipelines;

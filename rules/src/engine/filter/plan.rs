@@ -13,7 +13,7 @@ use super::atoms::{Atoms, AtomsBuilder};
 use super::guard::Reach;
 use super::rare::Rare;
 use super::requirement::Requirement;
-use crate::transformation::Transformation;
+use crate::transformation::Transformation::{self, self as T};
 
 /// Nodes of the tree of transformations, as bits. Rules with a node beyond are not filtered.
 pub(super) type Nodes = u128;
@@ -139,6 +139,8 @@ pub(super) struct Stage {
     pub(super) opening: Classes,
     /// What the others can put in.
     pub(super) added: Classes,
+    /// A value that only this sets it off for need not be transformed: what differs then no spec asks for.
+    pub(super) alike: Classes,
 }
 
 impl Stage {
@@ -515,6 +517,7 @@ impl Channels<'_> {
                 .iter()
                 .map(|number| self.specs[usize::from(*number)].min_len);
             stage.min_len = lengths.min().unwrap_or(0);
+            stage.alike = self.alike(stage);
         }
         stages
     }
@@ -550,7 +553,24 @@ impl Channels<'_> {
             },
             opening,
             added,
+            alike: 0,
         }
+    }
+
+    /// Where a stage takes `+` for a space and does nothing else with it, and neither is in a string: `+`.
+    fn alike(&self, stage: &Stage) -> Classes {
+        let list = self.pipelines.list(stage.node);
+        let decodes = |t: &&Transformation| matches!(t, T::UrlDecode | T::UrlDecodeUni);
+        let minds = |t: &Transformation| classes::triggers(*t) & classes::BLANKS != 0;
+        let mut knows = stage.specs.iter().map(|number| {
+            let strings = self.requirements[usize::from(*number)].clauses.iter();
+            let mut bytes = strings.flatten().flatten();
+            self.specs[usize::from(*number)].sql || bytes.any(|byte| matches!(byte, b' ' | b'+'))
+        });
+        let is_alike = list.iter().any(|t| decodes(&t))
+            && !list.iter().filter(|t| !decodes(t)).any(minds)
+            && !knows.any(|knows| knows);
+        if is_alike { classes::bit(b'+') } else { 0 }
     }
 
     fn without_lowercase(&self, node: NodeId) -> NodeId {

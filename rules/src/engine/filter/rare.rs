@@ -6,7 +6,9 @@
 
 use aho_corasick::packed::Searcher;
 
+use super::bytes::frequency;
 use super::requirement::Requirement;
+use super::sample::share_of_triple;
 
 /// Shorter values are scanned as fast.
 const LONG: usize = 256;
@@ -27,7 +29,7 @@ impl Rare {
         for rule in rules {
             let is_long = |clause: &&Vec<Vec<u8>>| clause.iter().all(|it| it.len() >= SHORT);
             let clause = rule.clauses.iter().find(is_long)?;
-            strings.extend(clause.iter().map(Vec::as_slice));
+            strings.extend(clause.iter().map(|string| from_rarest(string)));
             strings.sort_unstable();
             strings.dedup();
             if strings.len() > STRINGS {
@@ -47,6 +49,16 @@ impl Rare {
         lower.make_ascii_lowercase();
         self.0.find(lower).is_none()
     }
+}
+
+/// The string from the rarest of its fours of bytes on: by its first bytes a string is looked for.
+fn from_rarest(string: &[u8]) -> &[u8] {
+    let fours = string.windows(4).map(|four| {
+        let share: f32 = four.iter().map(|byte| frequency(*byte)).product();
+        share + share_of_triple([four[0], four[1], four[2]])
+    });
+    let rarest = fours.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+    rarest.map_or(string, |(start, _)| &string[start..])
 }
 
 #[cfg(test)]

@@ -9,23 +9,83 @@ use super::memo::Memo;
 use super::plan::{Channel, Loose, Nodes, Plan};
 use crate::transformation::UnicodeMap;
 
-/// What is remembered while values are scanned.
+/// What values are scanned with: one for each thread, whatever transaction it works on. What a request
+/// finds there is in the processor's cache.
 #[derive(Debug, Default)]
 pub(in super::super) struct Scanner {
-    /// Candidates, as bits over all rules.
-    candidates: Vec<u64>,
+    /// The rule set whose values `memo` remembers.
+    rules: u64,
     /// For each string, the last scan that found it.
     seen: Vec<u32>,
     /// For each spec, the last scan that found one of its strings, and which clauses it met then.
     met: Vec<(u32, u8)>,
     scan: u32,
     /// What the transformations of a channel make of the value at hand.
-    variants: Vec<(ValueId, Nodes)>,
+    variants: Vec<Variant>,
     /// Places of the rules that may match the value at hand.
     places: Vec<u32>,
     memo: Memo,
     /// A value in lower case.
     lower: Vec<u8>,
+}
+
+/// What some transformations make of a value.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    value: ValueId,
+    nodes: Nodes,
+    /// Classes that it may have beside those of its bytes.
+    more: Classes,
+}
+
+impl Variant {
+    fn new(value: ValueId, nodes: Nodes) -> Self {
+        Self {
+            value,
+            nodes,
+            more: 0,
+        }
+    }
+}
+
+/// What scanning has found in a transaction.
+#[derive(Debug, Default)]
+pub(in super::super) struct Marked {
+    /// Candidates, as bits over all rules.
+    candidates: Vec<u64>,
+    /// Values that are remembered and have candidates, and where: the first of them.
+    remembered: Vec<(ValueId, usize)>,
+}
+
+/// Values of one transaction of which it is noted which rules do not match: each such rule goes through all of them.
+const NOTED: usize = 64;
+
+impl Marked {
+    /// For another transaction.
+    pub(in super::super) fn begin(&mut self) {
+        self.remembered.clear();
+    }
+
+    /// Forgets the candidates.
+    pub(in super::super) fn reset(&mut self, plan: &Plan) {
+        self.candidates.clear();
+        self.candidates.resize(plan.always.len(), 0);
+    }
+
+    /// The candidates, as bits over all rules.
+    pub(in super::super) fn candidates(&self, word: usize) -> u64 {
+        self.candidates[word]
+    }
+
+    fn add(&mut self, place: u32) {
+        self.candidates[place as usize / 64] |= 1 << (place % 64);
+    }
+
+    fn note(&mut self, id: ValueId, slot: usize) {
+        if self.remembered.len() < NOTED {
+            self.remembered.push((id, slot));
+        }
+    }
 }
 
 /// What scanning looks at beside the values.
@@ -47,10 +107,19 @@ impl<'l> Lens<'l> {
 }
 
 impl Scanner {
-    /// Forgets the candidates.
-    pub(in super::super) fn reset(&mut self, plan: &Plan) {
-        self.candidates.clear();
-        self.candidates.resize(plan.always.len(), 0);
+    /// For a phase of this rule set.
+    pub(in super::super) fn begin(&mut self, rules: u64) {
+        if self.rules != rules {
+            self.rules = rules;
+            self.memo.forget();
+        }
+        self.lower.shrink_to(KEEP_BYTES);
+        self.places.clear();
+        self.places.shrink_to(KEEP_BYTES / size_of::<u32>());
+    }
+
+    /// For this plan.
+    pub(in super::super) fn fit(&mut self, plan: &Plan) {
         let strings = plan
             .atoms
             .iter()
@@ -63,20 +132,16 @@ impl Scanner {
             .resize(self.met.len().max(plan.specs.len()), (0, 0));
     }
 
-    /// For another transaction.
-    pub(in super::super) fn begin(&mut self) {
-        self.memo.reset();
-        self.lower.shrink_to(KEEP_BYTES);
-    }
-
-    /// For other rules.
-    pub(in super::super) fn forget(&mut self) {
-        self.memo.forget();
-    }
-
-    /// The rule was asked about the value and did not match: nor will it, when the value comes again.
-    pub(in super::super) fn rule_out(&mut self, place: u32, id: ValueId, values: &Values) {
-        self.memo.rule_out(place, id, values);
+    /// The rule was asked about the value, as the value is, and did not match: nor will it, when the value comes again.
+    pub(in super::super) fn rule_out(
+        &mut self,
+        place: u32,
+        id: ValueId,
+        values: &Values,
+        marked: &Marked,
+    ) {
+        let slots = marked.remembered.iter().filter(|(known, _)| *known == id);
+        slots.for_each(|(_, slot)| self.memo.rule_out(place, *slot, values.get(id)));
     }
 
     /// As [`value`](Self::value), of a value that may come again with other requests.
@@ -85,30 +150,32 @@ impl Scanner {
         lens: Lens<'_>,
         channel: &Channel,
         values: &mut Values,
+        marked: &mut Marked,
         id: ValueId,
     ) {
         let Some(key) = Memo::key(channel, values.get(id)) else {
-            return self.value(lens, channel, values, id);
+            return self.value(lens, channel, values, marked, id);
         };
-        if let Some(places) = self.memo.get(key, id, values.get(id)) {
+        if let Some(places) = self.memo.get(key, values.get(id)) {
             let mut bloom = 0;
             for place in places {
-                self.candidates[*place as usize / 64] |= 1 << (place % 64);
+                marked.add(*place);
                 bloom |= classes::bloom(*place);
             }
-            values.mark(id, bloom);
+            if !places.is_empty() {
+                marked.note(id, key.slot());
+                values.mark(id, bloom);
+            }
             return;
         }
         self.places.clear();
-        self.value(lens, channel, values, id);
+        self.value(lens, channel, values, marked, id);
         self.places.sort_unstable();
         self.places.dedup();
-        self.memo.put(key, id, values.get(id), &self.places);
-    }
-
-    /// The candidates, as bits over all rules.
-    pub(in super::super) fn candidates(&self, word: usize) -> u64 {
-        self.candidates[word]
+        let is_kept = self.memo.put(key, values.get(id), &self.places);
+        if is_kept && !self.places.is_empty() {
+            marked.note(id, key.slot());
+        }
     }
 
     /// Scans a value and what the channel's transformations make of it.
@@ -117,6 +184,7 @@ impl Scanner {
         lens: Lens<'_>,
         channel: &Channel,
         values: &mut Values,
+        marked: &mut Marked,
         id: ValueId,
     ) {
         if channel.nodes == 0 {
@@ -124,7 +192,9 @@ impl Scanner {
         }
         let here = values.classes(id);
         if channel.triggers & here == 0 {
-            self.variant(lens.plan, channel, values, id, id, channel.nodes);
+            let itself = Variant::new(id, channel.nodes);
+            let bloom = self.variant(lens.plan, channel, values, marked, itself);
+            values.mark(id, bloom);
             return;
         }
         let mut changed = 0_u128;
@@ -135,12 +205,16 @@ impl Scanner {
         }
         let mut variants = std::mem::take(&mut self.variants);
         variants.clear();
-        variants.push((id, channel.nodes));
+        variants.push(Variant::new(id, channel.nodes));
         while changed != 0 {
             let stage = &channel.stages[changed.trailing_zeros() as usize];
             changed &= changed - 1;
+            if here & stage.triggers & !stage.alike == 0 {
+                variants[0].more |= classes::BLANKS;
+                continue;
+            }
             if !stage.may_meet(&lens.plan.specs, here, values.len(id) as u32) {
-                variants[0].1 &= !stage.nodes;
+                variants[0].nodes &= !stage.nodes;
                 continue;
             }
             let result = values.transformed(id, stage.node, lens.pipelines, lens.unicode);
@@ -148,40 +222,43 @@ impl Scanner {
             if result == id || values.get(result).eq_ignore_ascii_case(values.get(id)) {
                 continue;
             }
-            variants[0].1 &= !stage.nodes;
+            variants[0].nodes &= !stage.nodes;
             if (values.len(result) as u32) < stage.min_len {
                 continue;
             }
-            match variants.iter_mut().find(|(known, _)| *known == result) {
-                Some((_, nodes)) => *nodes |= stage.nodes,
-                None => variants.push((result, stage.nodes)),
+            match variants.iter_mut().find(|known| known.value == result) {
+                Some(known) => known.nodes |= stage.nodes,
+                None => variants.push(Variant::new(result, stage.nodes)),
             }
         }
-        for (variant, nodes) in &variants {
-            if *nodes != 0 {
-                self.variant(lens.plan, channel, values, id, *variant, *nodes);
+        let mut bloom = 0;
+        for variant in &variants {
+            if variant.nodes != 0 {
+                bloom |= self.variant(lens.plan, channel, values, marked, *variant);
             }
         }
+        values.mark(id, bloom);
         self.variants = variants;
     }
 
-    /// Scans what some transformations made of value `base`.
+    /// Scans what some transformations made of a value. The answer: which filtered rules may match it, as
+    /// `Values` keeps that.
     fn variant(
         &mut self,
         plan: &Plan,
         channel: &Channel,
-        values: &mut Values,
-        base: ValueId,
-        variant: ValueId,
-        nodes: Nodes,
-    ) {
-        let (bytes, here) = (values.get(variant), values.classes(variant));
+        values: &Values,
+        marked: &mut Marked,
+        variant: Variant,
+    ) -> u64 {
+        let bytes = values.get(variant.value);
+        let here = values.classes(variant.value) | variant.more;
         let mut look = Look {
             plan,
             here,
             bytes,
-            nodes,
-            candidates: &mut self.candidates,
+            nodes: variant.nodes,
+            marked,
             places: &mut self.places,
             bloom: 0,
         };
@@ -217,8 +294,7 @@ impl Scanner {
                 }
             });
         }
-        let bloom = look.bloom;
-        values.mark(base, bloom);
+        look.bloom
     }
 }
 
@@ -227,7 +303,7 @@ struct Look<'l> {
     here: Classes,
     bytes: &'l [u8],
     nodes: Nodes,
-    candidates: &'l mut Vec<u64>,
+    marked: &'l mut Marked,
     places: &'l mut Vec<u32>,
     bloom: u64,
 }
@@ -261,7 +337,7 @@ impl Look<'_> {
             && (spec.min_len..=spec.max_len).contains(&(self.bytes.len() as u32))
             && (!spec.sql || injection::may_match(self.bytes));
         if fits {
-            self.candidates[spec.place as usize / 64] |= 1 << (spec.place % 64);
+            self.marked.add(spec.place);
             self.bloom |= classes::bloom(spec.place);
             self.places.push(spec.place);
         }

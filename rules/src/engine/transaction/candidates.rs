@@ -74,7 +74,7 @@ impl State {
             let word = (offset + from) / 64;
             let always = plan.always[word];
             let candidates = if scanned {
-                self.scanner.candidates(word)
+                self.marked.candidates(word)
             } else {
                 0
             };
@@ -99,6 +99,7 @@ impl State {
     pub(super) fn scan_new(&mut self, rules: &RuleSet, work: &mut Work<'_>) {
         self.choose_plan(rules);
         let plan = &rules.filter.plans[self.plan];
+        work.scanner.fit(plan);
         for list in 0..List::COUNT {
             self.scan_list(rules, plan, list, work);
         }
@@ -140,7 +141,7 @@ impl State {
             _ => 0,
         };
         self.plan = chosen;
-        self.scanner.reset(&rules.filter.plans[chosen]);
+        self.marked.reset(&rules.filter.plans[chosen]);
         self.scanned = [0; List::COUNT];
         self.scanned_xml = 0;
         self.scanned_scalars = 0;
@@ -174,8 +175,9 @@ impl State {
         if !repeats {
             self.scan_value(rules, plan, channel, id, work);
         } else if channel.nodes != 0 && work.allows(self.values.len(id)) {
-            self.scanner
-                .known_value(Lens::of(rules, plan), channel, &mut self.values, id);
+            let (values, marked) = (&mut self.values, &mut self.marked);
+            work.scanner
+                .known_value(Lens::of(rules, plan), channel, values, marked, id);
         }
     }
 
@@ -188,8 +190,9 @@ impl State {
         work: &mut Work<'_>,
     ) {
         if channel.nodes != 0 && work.allows(self.values.len(id)) {
-            self.scanner
-                .value(Lens::of(rules, plan), channel, &mut self.values, id);
+            let (values, marked) = (&mut self.values, &mut self.marked);
+            work.scanner
+                .value(Lens::of(rules, plan), channel, values, marked, id);
         }
     }
 }

@@ -16,6 +16,7 @@ mod state;
 mod work;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +26,16 @@ pub(super) use state::List;
 use state::State;
 use work::Work;
 
+use super::filter::Scanner;
 use super::record::Match;
 use super::ruleset::RuleSet;
 use super::verdict::Verdict;
 use super::{Phase, Processor};
+
+thread_local! {
+    /// What a phase takes for the time that it runs.
+    static SCANNER: Cell<Option<Box<Scanner>>> = const { Cell::new(None) };
+}
 
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +111,6 @@ impl Transaction {
     ) {
         if !Arc::ptr_eq(rules, &self.rules) {
             self.rules = Arc::clone(rules);
-            self.state.scanner.forget();
         }
         self.reset(connection, now, unique_id);
     }
@@ -243,7 +249,16 @@ impl Transaction {
     }
 
     fn run(&mut self, phase: Phase, out_of_time: &mut dyn FnMut() -> bool) -> Verdict {
-        self.state
-            .run(&self.rules, phase, &mut Work::new(out_of_time))
+        let mut scanner = SCANNER
+            .try_with(Cell::take)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        scanner.begin(self.rules.serial);
+        let mut work = Work::new(&mut scanner, out_of_time);
+        let verdict = self.state.run(&self.rules, phase, &mut work);
+        // A thread that ends keeps none.
+        let _ = SCANNER.try_with(|kept| kept.set(Some(scanner)));
+        verdict
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::Phase;
 use super::super::classes::classes;
+use super::super::filter::Scanner;
 use super::super::macros::{Macro, Part};
 use super::super::number::Operand;
 use super::super::ruleset::{
@@ -235,7 +236,8 @@ impl<'r> Rehearsal<'r> {
             ..link.clone()
         };
         let never = &mut || false;
-        let mut work = Work::new(never);
+        let mut scanner = Scanner::default();
+        let mut work = Work::new(&mut scanner, never);
         if !self.state.link(self.rules, rule, &bare, None, &mut work) {
             return Some(false);
         }

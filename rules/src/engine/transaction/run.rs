@@ -205,7 +205,8 @@ impl State {
                 if let (Some(place), false, Subject::Value(id)) = (gate, matches, candidate.subject)
                     && !work.exhausted()
                 {
-                    self.scanner.rule_out(place, id, &self.values);
+                    let (values, marked) = (&self.values, &self.marked);
+                    work.scanner.rule_out(place, id, values, marked);
                 }
                 matched |= matches;
             }

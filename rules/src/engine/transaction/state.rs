@@ -1,6 +1,6 @@
 //! All that changes while a transaction goes on.
 
-use super::super::filter::Scanner;
+use super::super::filter::Marked;
 use super::super::ruleset::{Allow, Processor, RuleSet};
 use super::super::tx::Tx;
 use super::super::values::{KEEP_BYTES, ValueId, Values};
@@ -70,7 +70,7 @@ pub(super) struct State {
     /// No phase was left out or ended early so far.
     pub(super) is_straight: bool,
 
-    pub(super) scanner: Scanner,
+    pub(super) marked: Marked,
     /// Index into `Filter::plans`.
     pub(super) plan: usize,
     /// Something happened on which the choice of the plan depends.
@@ -257,7 +257,7 @@ impl Default for State {
             intervention: None,
             coming: 0,
             is_straight: true,
-            scanner: Scanner::default(),
+            marked: Marked::default(),
             plan: 0,
             plan_stale: false,
             is_scanned: false,
@@ -296,7 +296,7 @@ impl State {
 
     fn forget(&mut self, rules: &RuleSet) {
         self.values.reset();
-        self.scanner.begin();
+        self.marked.begin();
         self.plan = usize::MAX;
         self.plan_stale = false;
         self.scalars = [ValueId::NONE; Variable::ALL.len()];
