@@ -2,27 +2,19 @@
 //! match as when each rule is run.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use std::fmt::Write;
-use std::sync::Arc;
 
 use clew_ftw::Run;
-use clew_rules::engine::{Options, RuleSet, compile};
+
+use common::{Dice, compiled};
 
 const SETS: u64 = 60;
 const RULES: u64 = 60;
 const REQUESTS: u64 = 60;
 
-/// xorshift64*
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
-    }
-
     fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
         of[self.roll(of.len() as u64) as usize]
     }
@@ -109,18 +101,6 @@ impl Dice {
     }
 }
 
-fn compiled(text: &str, prefilter: bool) -> Arc<RuleSet> {
-    let file = std::env::temp_dir().join(format!("clew-values-{}.conf", std::process::id()));
-    std::fs::write(&file, text).unwrap();
-    let ast = clew_rules::seclang::load(std::slice::from_ref(&file)).unwrap();
-    std::fs::remove_file(file).unwrap();
-    let options = Options {
-        prefilter,
-        ..Options::default()
-    };
-    Arc::new(compile(&ast, options).unwrap_or_else(|errors| panic!("{errors:?}\n{text}")))
-}
-
 #[test]
 fn transformed_values_match_as_without_the_filter() {
     let mut matches = 0;
@@ -130,7 +110,7 @@ fn transformed_values_match_as_without_the_filter() {
         for number in 0..RULES {
             writeln!(text, "{}", dice.rule(number)).unwrap();
         }
-        let (plain, quick) = (compiled(&text, false), compiled(&text, true));
+        let [plain, quick] = compiled(&text);
         for _ in 0..REQUESTS {
             let request = dice.request();
             let want = Run::of_bytes(&plain, request.as_bytes());
