@@ -45,16 +45,16 @@ fn is_touched_pair(first: u8, second: u8) -> bool {
 
 /// Quotes, separators, capitals, which are changed wherever they stand.
 fn is_touched(byte: u8) -> bool {
-    byte == b'"'
-        || byte == b'\''
-        || byte == b','
-        || byte == b';'
-        || byte == b'\t'
-        || byte == b'\n'
-        || byte == b'\r'
-        || byte == b'\\'
-        || byte == b'^'
-        || byte.is_ascii_uppercase()
+    (byte == b'"')
+        | (byte == b'\'')
+        | (byte == b',')
+        | (byte == b';')
+        | (byte == b'\t')
+        | (byte == b'\n')
+        | (byte == b'\r')
+        | (byte == b'\\')
+        | (byte == b'^')
+        | byte.is_ascii_uppercase()
 }
 
 #[cfg(test)]
