@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clew_rules::engine::{Connection, Now, RuleSet, Transaction};
 
-/// Transactions kept; each is some 100 KiB once it has seen ordinary requests.
+/// Transactions kept; each is some tens of KiB once it has seen ordinary requests.
 const MOST: usize = 128;
 
 /// A pool for one rule set at a time. Boxed: a transaction is some kilobytes by itself, which

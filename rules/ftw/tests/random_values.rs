@@ -31,6 +31,7 @@ impl Dice {
         ]);
         let mut steps = String::new();
         for _ in 0..self.roll(4) {
+            // Twice or more: those to which spaces matter.
             let step = self.one(&[
                 "urlDecode",
                 "urlDecodeUni",

@@ -23,7 +23,7 @@ const NUL: Classes = 1 << 73;
 const BLANK: Classes = bit(b' ');
 /// What a space more may bring.
 pub(super) const BLANKS: Classes = BLANK | UNEVEN;
-/// A space before another, or before `/` or `(`: only these does anybody take away.
+/// A space before another, or before `/` or `(`: of spaces, only these are touched by `cmdLine` and `compressWhitespace`.
 const UNEVEN: Classes = 1 << 86;
 
 static TABLE: [Classes; 256] = {

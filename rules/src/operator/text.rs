@@ -57,7 +57,7 @@ fn is_within(list: &[u8], value: &[u8]) -> bool {
     match value {
         [first, second, ..] if list.len() <= SHORT => {
             let mut rest = list;
-            let both = |a: u8, b: u8| a == *first && b == *second;
+            let both = |a: u8, b: u8| (a == *first) & (b == *second);
             while let Some(at) = position_of_pair(rest, both) {
                 if rest[at..].starts_with(value) {
                     return true;

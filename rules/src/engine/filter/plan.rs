@@ -13,7 +13,7 @@ use super::atoms::{Atoms, AtomsBuilder};
 use super::guard::Reach;
 use super::rare::Rare;
 use super::requirement::Requirement;
-use crate::transformation::Transformation::{self, self as T};
+use crate::transformation::Transformation;
 
 /// Nodes of the tree of transformations, as bits. Rules with a node beyond are not filtered.
 pub(super) type Nodes = u128;
@@ -559,9 +559,10 @@ impl Channels<'_> {
 
     /// Where a stage takes `+` for a space and does nothing else with it, and neither is in a string: `+`.
     fn alike(&self, stage: &Stage) -> Classes {
+        use Transformation as T;
         let list = self.pipelines.list(stage.node);
-        let decodes = |t: &&Transformation| matches!(t, T::UrlDecode | T::UrlDecodeUni);
-        let minds = |t: &Transformation| classes::triggers(*t) & classes::BLANKS != 0;
+        let decodes = |t: &&T| matches!(t, T::UrlDecode | T::UrlDecodeUni);
+        let minds = |t: &T| classes::triggers(*t) & classes::BLANKS != 0;
         let mut knows = stage.specs.iter().map(|number| {
             let strings = self.requirements[usize::from(*number)].clauses.iter();
             let mut bytes = strings.flatten().flatten();

@@ -33,7 +33,7 @@ use super::verdict::Verdict;
 use super::{Phase, Processor};
 
 thread_local! {
-    /// What a phase takes for the time that it runs.
+    /// The scanner of this thread, while no phase runs on it.
     static SCANNER: Cell<Option<Box<Scanner>>> = const { Cell::new(None) };
 }
 
